@@ -10,7 +10,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/usr/local/sbin:/usr/local/g
 help: ## print this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf 'make %-12s %s\n' "$$target" "$$text"; done
 
-setup: ## install what the tests need and this machine lacks (redis-server, kamailio, nginx, haproxy, compilers)
+setup: ## install what the tests need and this machine lacks (redis-server, kamailio, nginx, haproxy, prometheus, compilers)
 	@scripts/setup.sh
 
 demo: ## start the whole chain on loopback with sample trunks; ARGS=--once exits when all have settled, ARGS=--without-registry leaves the registry to you

@@ -13,6 +13,7 @@ redis-server redis-server    the store is tested against a real Redis
 kamailio     kamailio kamailio-tls-modules   the whole chain is tested against a real registrar
 nginx        nginx           gRPC is tested through proxies
 haproxy      haproxy         gRPC is tested through proxies
+prometheus   prometheus      alerts and dashboards are tested with promtool and a real Prometheus
 '
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -25,7 +26,7 @@ fi
 # Debian has SIP over TLS of Kamailio in a package of its own.
 has_parts() { [[ $1 != kamailio ]] || compgen -G '/usr/lib*/*/kamailio/modules/tls.so' >/dev/null || compgen -G '/usr/lib*/kamailio/modules/tls.so' >/dev/null; }
 
-wanted=" ${*:-cc c++ redis-server kamailio nginx haproxy} "
+wanted=" ${*:-cc c++ redis-server kamailio nginx haproxy prometheus} "
 packages=()
 programs=()
 while read -r program rest; do

@@ -9,7 +9,7 @@
 //!
 //! No response carries a secret: all of them are made of [`routr_registration::engine::view`].
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -81,6 +81,8 @@ struct EngineReport {
     name: RegistryName,
     /// The state of its resource; `None` outside an operator.
     state: Option<RegistryState>,
+    /// `metadata.generation` of the resource that was seen last.
+    generation: Option<i64>,
     /// Summary of its engine, or the engine's silence; `None` where none runs.
     answer: Option<Result<Summary, EngineUnresponsive>>,
 }
@@ -158,7 +160,7 @@ impl AdminState {
 
     /// Asks all registries at the same time, for at most [`ENGINE_QUERY_TIMEOUT`]. Ordered by name.
     async fn summaries(&self) -> Vec<EngineReport> {
-        let ask = async |Listing { name, engine, state }: Listing| {
+        let ask = async |Listing { name, engine, state, generation }: Listing| {
             let answer = match engine {
                 // A resource goes on being shown while its engine is being replaced.
                 Some(engine) => match self.ask(self.current_summary(&name, engine)).await.transpose() {
@@ -167,9 +169,24 @@ impl AdminState {
                 },
                 None => None,
             };
-            Some(EngineReport { name, state, answer })
+            Some(EngineReport { name, state, generation, answer })
         };
         join_all(self.directory.all().into_iter().map(ask)).await.into_iter().flatten().collect()
+    }
+
+    /// Asks those registries that have unhealthy trunks for their number by reason, at the same time. One
+    /// that says nothing in time is left out.
+    async fn failures(&self, reports: &[EngineReport]) -> Vec<(RegistryName, BTreeMap<String, u64>)> {
+        let unhealthy = reports.iter().filter(|report| {
+            let counts = report.answer.as_ref().and_then(|answer| answer.as_ref().ok()).map(|it| &it.counts);
+            counts.is_some_and(|counts| counts.failing + counts.at_risk + counts.invalid > 0)
+        });
+        let ask = async |report: &EngineReport| {
+            let engine = self.directory.get(&report.name)?;
+            let failures = self.ask(engine.failures(0)).await.ok()?;
+            Some((report.name.clone(), failures.by_reason))
+        };
+        join_all(unhealthy.map(ask)).await.into_iter().flatten().collect()
     }
 
     /// `None` where the registry has left the directory: an engine that was stopped and replaced between the

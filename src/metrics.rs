@@ -12,25 +12,26 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
 
-use crate::{
-    quota::sockets::Connections,
-    registry::{RegistryName, RegistryState},
-    runtime::ports::Observer,
-};
+use crate::{quota::sockets::Connections, registry::RegistryName, runtime::ports::Observer};
 use routr_registration::engine::view::Summary;
 
+pub mod exposition;
 mod gauges;
+pub(crate) mod process;
 mod registrars;
+mod resources;
 mod series;
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
+pub use resources::{MAX_DETAILED, ResourceState};
 use series::{Joined, Owner, Plain, Series};
 
 /// Most registrar hosts with a label value of their own, in the whole process; all that come later are
@@ -43,9 +44,6 @@ const MAX_NAMED_PER_REGISTRY: usize = MAX_NAMED_REGISTRARS / 2;
 
 /// The `registrar` label of every host past the first [`MAX_NAMED_REGISTRARS`].
 pub const OTHER_REGISTRAR: &str = "other";
-
-/// The content type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds in seconds. A deadline is 40 s, Timer F 32 s (RFC 3261 §17.1.2.2), a healthy response takes
 /// some ms.
@@ -101,15 +99,19 @@ struct Counts {
 pub struct OperatorMetrics {
     status_writes: Family<Outcome, Counter>,
     reconciles: Family<Outcome, Counter>,
+    reconcile_errors: Family<Outcome, Counter>,
 }
 
 /// Input of a scrape beside the counters.
 #[derive(Clone, Debug, Default)]
 pub struct Scrape {
     /// The state of each Registry resource, whether an engine runs for it or not.
-    pub states: Vec<(RegistryName, RegistryState)>,
+    pub resources: Vec<ResourceState>,
     /// Summary of each registry that runs; `None` where its engine did not respond.
     pub registries: Vec<(RegistryName, Option<Summary>)>,
+    /// Number of unhealthy trunks by reason, of each registry that has any. A trunk without a reason counts
+    /// under the empty text.
+    pub failures: Vec<(RegistryName, BTreeMap<String, u64>)>,
     /// The connections of the Registries of an operator.
     pub connections: Option<Connections>,
     /// True while this replica leads; `None` outside an operator, which then has no metrics of its own.
@@ -122,9 +124,16 @@ impl Metrics {
     /// Nothing counted yet. `started_unix_ms` is when the process started, in milliseconds since the Unix
     /// epoch.
     pub fn new(started_unix_ms: u64) -> Self {
-        let operator = OperatorMetrics { status_writes: Family::default(), reconciles: Family::default() };
+        let operator = OperatorMetrics {
+            status_writes: Family::default(),
+            reconciles: Family::default(),
+            reconcile_errors: Family::default(),
+        };
         for result in ["success", "reduced", "error"] {
             let _: Counter = operator.status_writes.get_or_create_owned(&[("result", result)]);
+        }
+        for result in ["success", "error"] {
+            let _: Counter = operator.reconciles.get_or_create_owned(&[("result", result)]);
         }
         let sync_seconds = Arc::new(Series::new(|| Histogram::new(SYNC_BUCKETS)));
         Self {
@@ -168,7 +177,7 @@ impl Metrics {
     /// dependency never tried) is left out rather than made up.
     pub fn render(&self, scrape: &Scrape) -> String {
         let mut all_metrics = Registry::default();
-        self.register_process(&mut all_metrics);
+        process::register(&mut all_metrics, self.started_unix_ms);
         let registry = all_metrics.sub_registry_with_prefix("routr_registry");
         registry.register("build", "Version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         self.register_counters(registry);
@@ -178,19 +187,15 @@ impl Metrics {
             .map(|(name, summary)| (Owner(Arc::new(name.clone())), summary.clone()))
             .collect();
         gauges::register(registry, &all);
-        gauges::register_states(registry, &scrape.states);
+        gauges::register_failures(registry, &scrape.failures);
+        resources::register(registry, &scrape.resources);
         if let Some(connections) = &scrape.connections {
             gauges::register_connections(registry, connections);
         }
         if let Some(leading) = scrape.leading {
             self.operator.register(registry, leading);
         }
-        let mut text = String::new();
-        // Writing to a String cannot fail; if it did, a scrape without the end mark is refused by Prometheus.
-        if encode(&mut text, &all_metrics).is_err() {
-            text.clear();
-        }
-        text
+        exposition::encode(&all_metrics)
     }
 
     fn joined<L, M>(&self, of: impl Fn(&Counts) -> &Arc<Series<L, M>>) -> Joined<L, M> {
@@ -235,15 +240,6 @@ impl Metrics {
             Joined(vec![(Owner(Arc::new(RegistryName::plain(""))), Arc::clone(&self.sync_seconds))]),
         );
         registry.register("store_writes", "Writes to the cache", self.joined(|counts| &counts.store_writes));
-    }
-
-    fn register_process(&self, registry: &mut Registry) {
-        registry.register_with_unit(
-            "process_start_time",
-            "Start time of the process since the Unix epoch",
-            Unit::Seconds,
-            ConstGauge::new(seconds(self.started_unix_ms)),
-        );
     }
 }
 
@@ -290,7 +286,8 @@ impl RegistryMetrics {
 
 impl Observer for RegistryMetrics {
     /// Counts one REGISTER that is over. `registrar` is the host alone, without port; `outcome` is one of a
-    /// fixed set, such as `registered`, `rejected`; `seconds` is the time from sending to the response.
+    /// fixed set, such as `registered`, `credentialsRejected`; `seconds` is the time from sending to the
+    /// response.
     fn register_finished(&self, registrar: &str, outcome: &'static str, seconds: f64) {
         let registrar = self.registrar_label(registrar);
         let outcome = [("outcome", outcome)];
@@ -324,9 +321,12 @@ impl OperatorMetrics {
         self.status_writes.get_or_create(&[("result", result)]).inc();
     }
 
-    /// Counts one reconcile that is over; `result` is one of a fixed set.
-    pub fn reconciled(&self, result: &'static str) {
-        self.reconciles.get_or_create(&[("result", result)]).inc();
+    /// Counts one reconcile that is over; `error` is why it failed, one of a fixed set, where it did.
+    pub fn reconciled(&self, error: Option<&'static str>) {
+        self.reconciles.get_or_create(&result_of(error.is_none())).inc();
+        if let Some(reason) = error {
+            self.reconcile_errors.get_or_create(&[("reason", reason)]).inc();
+        }
     }
 
     fn register(&self, registry: &mut Registry, leading: bool) {
@@ -337,6 +337,8 @@ impl OperatorMetrics {
         );
         registry.register("status_writes", "Writes of the status of a Registry", self.status_writes.clone());
         registry.register("reconciles", "Reconciles of a Registry, by result", self.reconciles.clone());
+        let errors = self.reconcile_errors.clone();
+        registry.register("reconcile_errors", "Reconciles of a Registry that failed, by reason", errors);
     }
 }
 

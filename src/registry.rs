@@ -1,6 +1,6 @@
 //! A registry as all of the program sees it: its name, and the state of its resource.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,23 @@ pub struct RegistryState {
     pub reason: String,
     /// The message of the same condition.
     pub message: String,
+    /// All conditions of its status, for metrics.
+    #[serde(skip)]
+    pub conditions: Arc<[ConditionState]>,
+    /// The generation of the spec that its status describes.
+    #[serde(skip)]
+    pub observed_generation: Option<i64>,
+}
+
+/// One condition of the status of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionState {
+    /// Type of the condition, such as `Ready`.
+    pub kind: Box<str>,
+    /// Status of the condition; `None`: Unknown.
+    pub status: Option<bool>,
+    /// Reason of the condition, such as `AllRegistered`.
+    pub reason: Box<str>,
 }
 
 impl fmt::Display for RegistryState {

@@ -69,6 +69,8 @@ struct Entry {
     engine: Option<EngineHandle>,
     /// UID and state of a resource.
     resource: Option<(Arc<str>, RegistryState)>,
+    /// `metadata.generation` of the resource that was seen last.
+    generation: Option<i64>,
 }
 
 /// One registry of the directory, at one moment.
@@ -80,6 +82,8 @@ pub struct Listing {
     pub engine: Option<EngineHandle>,
     /// The state of its resource; `None` outside an operator.
     pub state: Option<RegistryState>,
+    /// `metadata.generation` of the resource that was seen last; `None` where none was.
+    pub generation: Option<i64>,
 }
 
 impl Directory {
@@ -127,6 +131,13 @@ impl Directory {
         Listed { directory: self.clone(), name: name.clone(), uid }
     }
 
+    /// Notes the generation of the spec of a resource that is listed.
+    pub fn seen(&self, name: &RegistryName, generation: i64) {
+        if let Some(entry) = self.write().get_mut(name) {
+            entry.generation = Some(generation);
+        }
+    }
+
     /// Gives a registry another name.
     pub fn rename(&self, name: &RegistryName, new: RegistryName) {
         let mut entries = self.write();
@@ -141,6 +152,7 @@ impl Directory {
             name: name.clone(),
             engine: entry.engine.clone(),
             state: entry.resource.as_ref().map(|(_, state)| state.clone()),
+            generation: entry.generation,
         };
         self.read().iter().map(listing).collect()
     }
@@ -253,6 +265,7 @@ mod tests {
             ready: false,
             reason: "SecretNotFound".to_owned(),
             message: "there is none".to_owned(),
+            ..RegistryState::default()
         });
         let error = directory.select(None).expect_err("nothing runs").to_string();
         assert_eq!(error, "registry ns/main has no engine: it is stalled (SecretNotFound): there is none");

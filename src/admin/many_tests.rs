@@ -330,7 +330,7 @@ async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or
     let list = |name: &str, state, ready, reason: &str, message: &str| {
         let listed = directory.list(&RegistryName::of("n", name), name);
         let (reason, message) = (reason.to_owned(), message.to_owned());
-        listed.set(RegistryState { state, ready, reason, message });
+        listed.set(RegistryState { state, ready, reason, message, ..RegistryState::default() });
         listed
     };
     let _listed = [
@@ -368,7 +368,9 @@ async fn k10_each_registry_is_shown_with_its_state_and_reason_whether_it_runs_or
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     let of_idle = metrics.lines().filter(|line| line.contains("registry=\"idle\"")).count();
-    assert_eq!(of_idle, 1, "one series for what runs nothing: {metrics}");
+    // And none of an engine, which it has not.
+    assert!(metrics.contains("routr_registry_suspended{namespace=\"n\",registry=\"idle\"} 1\n"), "{metrics}");
+    assert_eq!(of_idle, 2, "ready and suspended alone, of what runs nothing: {metrics}");
     assert_eq!(get(replica.ports.public, "/livez").await.status, 200);
     let asked = get(replica.ports.private, "/summary?registry=n/stalled").await;
     assert_eq!(asked.status, 409);

@@ -75,7 +75,7 @@ fn said(standing: &LeadershipStatus) -> String {
 
 async fn registries(State(state): State<AdminState>) -> Json<RegistriesResponse> {
     let (reports, standing) = (state.summaries().await, state.standing());
-    let registries = reports.into_iter().map(|EngineReport { name, state, answer }| {
+    let registries = reports.into_iter().map(|EngineReport { name, state, answer, .. }| {
         let (summary, problem) = match answer {
             Some(Ok(summary)) => (Some(summary), None),
             Some(Err(silent)) => (None, Some(silent.to_string())),

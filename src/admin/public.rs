@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::{AdminState, EngineReport, ErrorResponse, Readiness};
-use crate::metrics::{self, Scrape};
+use crate::metrics::{ResourceState, Scrape, exposition::Format};
 use routr_leader_election::LeadershipStatus;
 
 /// Most silent engines that are named.
@@ -82,7 +82,7 @@ async fn readyz(State(state): State<AdminState>, headers: HeaderMap) -> Response
     }
 }
 
-async fn scrape(State(state): State<AdminState>) -> Result<impl IntoResponse, Response> {
+async fn scrape(State(state): State<AdminState>, headers: HeaderMap) -> Result<Response, Response> {
     let reports = state.summaries().await;
     let leading = state.standing().map(|standing| standing == LeadershipStatus::Leading);
     // One of many must not hide the others; the only one has nothing to say.
@@ -94,11 +94,12 @@ async fn scrape(State(state): State<AdminState>) -> Result<impl IntoResponse, Re
     let connections = state.connections.as_ref().map(|connections| connections());
     let now_unix_ms = state.environment.unix_ms();
     let mut scrape = Scrape { connections, leading, now_unix_ms, ..Scrape::default() };
-    for EngineReport { name, state, answer } in reports {
-        scrape.states.extend(state.map(|state| (name.clone(), state)));
+    scrape.failures = state.failures(&reports).await;
+    for EngineReport { name, state, generation, answer } in reports {
+        scrape.resources.extend(state.map(|state| ResourceState { name: name.clone(), state, generation }));
         scrape.registries.extend(answer.map(|answer| (name, answer.ok())));
     }
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.render(&scrape)))
+    Ok(Format::of(&headers).response(state.metrics.render(&scrape)))
 }
 
 async fn nothing_here() -> ErrorResponse {

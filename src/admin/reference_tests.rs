@@ -3,12 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::fake::{NOW, failing};
-use crate::{
-    metrics::{Metrics, Scrape},
-    quota::sockets::Connections,
-    registry::{RegistryName, RegistryState},
-    runtime::ports::Observer,
-};
 use routr_registration::engine::view::{Down, RedirectedTrunk, Redirection, Summary, TrunkView};
 
 const TEXT: &str = include_str!("../../docs/admin.md");
@@ -43,28 +37,4 @@ fn every_field_of_a_summary_is_explained_and_no_other() {
     let shown = serde_json::to_value(summary).unwrap();
     assert_eq!(rows("The summary"), keys(&shown));
     assert_eq!(keys(&shown["down"][0]), BTreeSet::from(["what", "name", "sinceMs", "message"]));
-}
-
-#[test]
-fn every_metric_is_explained_and_no_other() {
-    let metrics = Metrics::new(NOW);
-    let name = RegistryName { namespace: Some("n".to_owned()), name: "r".to_owned() };
-    let observer = metrics.registry(name.clone());
-    observer.register_finished("sip.example", "registered", 0.1);
-    observer.refresh_sent(0.1);
-    observer.sync_finished(true, 0.1);
-    observer.store_write(true);
-    metrics.operator().status_write("success");
-    metrics.operator().reconciled("success");
-    let mut summary = Summary { last_sync_ms: Some(NOW), next_expiry_ms: Some(NOW), ..Summary::default() };
-    summary.api.ok = Some(true);
-    let states = vec![(name.clone(), RegistryState::default())];
-    summary.counts.registered = 1;
-    let registries = vec![(name, Some(summary))];
-    let connections = Some(Connections { open: vec![("n".to_owned(), 1)], limit: 64 });
-    let scrape = Scrape { states, registries, connections, leading: Some(true), now_unix_ms: NOW };
-    let text = metrics.render(&scrape);
-    let shown: BTreeSet<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    assert_eq!(rows("Metrics"), shown);
 }

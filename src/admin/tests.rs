@@ -250,7 +250,7 @@ async fn metrics_are_scraped_from_the_live_engine() {
     let answer = get(ports.public, "/metrics").await;
     assert_eq!(answer.status, 200);
     assert!(
-        answer.head.contains("content-type: application/openmetrics-text; version=1.0.0"),
+        answer.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
         "{}",
         answer.head
     );
@@ -262,7 +262,20 @@ async fn metrics_are_scraped_from_the_live_engine() {
     ] {
         assert!(answer.body.contains(line), "{line} in {}", answer.body);
     }
+    assert!(answer.head.contains("vary: accept") && !answer.body.contains("# EOF"));
+    let accept =
+        "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let answer = request(ports.public, "GET /metrics", &[accept]).await;
+    assert!(
+        answer.head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{}",
+        answer.head
+    );
     assert!(answer.body.ends_with("# EOF\n"));
+    // Several header fields are one list (RFC 9110 §5.3).
+    let apart = ["Accept: application/openmetrics-text;q=0.1", "Accept: text/plain;q=0.9"];
+    let answer = request(ports.public, "GET /metrics", &apart).await;
+    assert!(answer.head.contains("content-type: text/plain"), "{}", answer.head);
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! Gauges: what each engine says of itself at the moment of a scrape.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use prometheus_client::{
-    metrics::{family::Family, gauge::Gauge},
+    encoding::{EncodeMetric, MetricEncoder},
+    metrics::{MetricType, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
@@ -9,39 +12,51 @@ use super::{
     count, seconds,
     series::{Gauges, Owner},
 };
-use crate::{
-    quota::sockets::Connections,
-    registry::{RegistryName, RegistryState},
-};
+use crate::{quota::sockets::Connections, registry::RegistryName};
 use routr_registration::{
     engine::view::{Health, Summary},
     registration::state::TrunkState,
 };
 
+/// The reason of a trunk whose cause is unknown, as its view has it.
+const UNKNOWN_REASON: &str = "Unknown";
+
 /// Fills a gauge with what one registry contributes.
 type Fill = fn(&mut Gauges, &Owner, &Summary);
 
-/// Registers the state of each resource: one series for each, which is all that there is of one without an
-/// engine.
-pub(super) fn register_states(registry: &mut Registry, states: &[(RegistryName, RegistryState)]) {
-    if states.is_empty() {
-        return;
+/// Registers how many trunks are unhealthy, and why: a fixed set of reasons.
+pub(super) fn register_failures(registry: &mut Registry, failures: &[(RegistryName, BTreeMap<String, u64>)]) {
+    let mut gauges = Reasons::default();
+    for (name, by_reason) in failures {
+        let owner = Owner(Arc::new(name.clone()));
+        for (reason, trunks) in by_reason {
+            let reason = if reason.is_empty() { UNKNOWN_REASON } else { reason };
+            gauges.0.push((owner.clone(), reason.to_owned(), count(*trunks)));
+        }
     }
-    let family = Family::<Vec<(&'static str, String)>, Gauge>::default();
-    for (name, state) in states {
-        let labels = vec![
-            ("namespace", name.namespace.clone().unwrap_or_default()),
-            ("registry", name.name.clone()),
-            ("state", state.state.name().to_owned()),
-            ("reason", state.reason.clone()),
-        ];
-        family.get_or_create(&labels).set(i64::from(state.ready));
+    registry.register("trunk_failures", "Trunks that are atRisk, failing or invalid, by reason", gauges);
+}
+
+/// Values of a gauge by reason.
+#[derive(Debug, Default)]
+struct Reasons(Vec<(Owner, String, f64)>);
+
+impl EncodeMetric for Reasons {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (owner, reason, value) in &self.0 {
+            let labels = (owner.clone(), [("reason", reason.as_str())]);
+            encoder.encode_family(&labels)?.encode_gauge(value)?;
+        }
+        Ok(())
     }
-    registry.register(
-        "ready",
-        "1 while the condition Ready of a Registry is True, else 0, with its state and reason",
-        family,
-    );
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// Registers how many connections the Registries of each namespace have, and the bound.

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::registry::{ConditionState, RegistryPhase, RegistryState};
 use routr_registration::engine::view::{Counts, Health};
 
 const NOW: u64 = 1_800_000_000_000;
@@ -11,8 +12,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
-        let standard = name == "process_start_time_seconds";
-        assert!(standard || name.starts_with("routr_registry_"), "{line}");
+        assert!(name.starts_with("process_") || name.starts_with("routr_registry_"), "{line}");
         assert!(found.insert(name.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
     }
     found
@@ -279,14 +279,15 @@ fn the_operator_counts_its_own() {
     assert_eq!(found["routr_registry_leader_election_is_leader"], 1.0);
     assert_eq!(found["routr_registry_status_writes_total{result=\"error\"}"], 0.0);
     metrics.operator().status_write("error");
-    metrics.operator().reconciled("success");
-    metrics.operator().reconciled("success");
-    metrics.operator().reconciled("stalled");
+    metrics.operator().reconciled(None);
+    metrics.operator().reconciled(None);
+    metrics.operator().reconciled(Some("Interrupted"));
     let found = samples(&metrics.render(&Scrape { leading: Some(false), ..scrape(Vec::new()) }));
     assert_eq!(found["routr_registry_leader_election_is_leader"], 0.0);
     assert_eq!(found["routr_registry_status_writes_total{result=\"error\"}"], 1.0);
     assert_eq!(found["routr_registry_reconciles_total{result=\"success\"}"], 2.0);
-    assert_eq!(found["routr_registry_reconciles_total{result=\"stalled\"}"], 1.0);
+    assert_eq!(found["routr_registry_reconciles_total{result=\"error\"}"], 1.0);
+    assert_eq!(found["routr_registry_reconcile_errors_total{reason=\"Interrupted\"}"], 1.0);
 }
 
 #[test]
@@ -369,4 +370,82 @@ fn k3_a_resource_without_trunks_has_few_series() {
         assert_eq!(found.get(&format!("routr_registry_{name}")), Some(&0.0), "{name} in {found:#?}");
     }
     assert_eq!(found.keys().filter(|name| name.contains("refresh_delay_seconds_count")).count(), 1);
+}
+
+/// A resource in the state Running, with one condition; the status describes generation 3.
+fn resource(name: &str, kind: &str, status: Option<bool>, reason: &str, generation: i64) -> ResourceState {
+    let condition = ConditionState { kind: kind.into(), status, reason: reason.into() };
+    let state = RegistryState {
+        state: RegistryPhase::Running,
+        conditions: [condition].into(),
+        observed_generation: Some(3),
+        ..RegistryState::default()
+    };
+    ResourceState { name: RegistryName::of("ns", name), state, generation: Some(generation) }
+}
+
+fn of_resources(resources: Vec<ResourceState>) -> BTreeMap<String, f64> {
+    samples(&Metrics::new(NOW).render(&Scrape { resources, ..scrape(Vec::new()) }))
+}
+
+#[test]
+fn a_condition_has_a_series_for_each_status_and_one_for_its_reason() {
+    let found = of_resources(vec![resource("a", "APIReachable", None, "NotProbed", 4)]);
+    for (name, expected) in [
+        ("condition{namespace=\"ns\",registry=\"a\",type=\"APIReachable\",status=\"true\"}", 0.0),
+        ("condition{namespace=\"ns\",registry=\"a\",type=\"APIReachable\",status=\"false\"}", 0.0),
+        ("condition{namespace=\"ns\",registry=\"a\",type=\"APIReachable\",status=\"unknown\"}", 1.0),
+        ("condition_reason{namespace=\"ns\",registry=\"a\",type=\"APIReachable\",reason=\"NotProbed\"}", 1.0),
+        ("suspended{namespace=\"ns\",registry=\"a\"}", 0.0),
+        ("generation{namespace=\"ns\",registry=\"a\"}", 4.0),
+        ("observed_generation{namespace=\"ns\",registry=\"a\"}", 3.0),
+    ] {
+        assert_eq!(found.get(&format!("routr_registry_{name}")), Some(&expected), "{name} in {found:#?}");
+    }
+}
+
+#[test]
+fn of_many_resources_only_what_is_amiss_is_shown_in_full() {
+    let well = |n: usize| resource(&format!("r{n}"), "Stalled", Some(false), "NotStalled", 3);
+    let of = |resources: &[ResourceState]| {
+        let shown = of_resources(resources.to_vec()).into_keys();
+        shown.filter(|name| name.contains("namespace=\"ns\"")).collect::<Vec<_>>()
+    };
+    let mut all: Vec<ResourceState> = (0..MAX_DETAILED).map(well).collect();
+    // Ready, suspended, a condition with three statuses, its reason, two generations.
+    assert_eq!(of(&all).len(), MAX_DETAILED * 8);
+    all.push(resource("bad", "Stalled", Some(true), "SecretNotFound", 4));
+    all.push(resource("quiet", "APIReachable", None, "NotRunning", 3));
+    all.push(resource("empty", "CredentialsAccepted", None, "NoTrunks", 3));
+    let shown = of(&all);
+    assert_eq!(shown.len(), all.len() + 3, "{shown:#?}");
+    for name in [
+        "condition{namespace=\"ns\",registry=\"bad\",type=\"Stalled\",status=\"true\"}",
+        "generation{namespace=\"ns\",registry=\"bad\"}",
+        "observed_generation{namespace=\"ns\",registry=\"bad\"}",
+    ] {
+        assert!(shown.contains(&format!("routr_registry_{name}")), "{name} in {shown:#?}");
+    }
+}
+
+#[test]
+fn unhealthy_trunks_are_counted_by_reason() {
+    let metrics = Metrics::new(NOW);
+    let by_reason = BTreeMap::from([("Timeout".to_owned(), 3), (String::new(), 1)]);
+    let failures = vec![(RegistryName::plain("registry"), by_reason)];
+    let found = samples(&metrics.render(&Scrape { failures, now_unix_ms: NOW, ..Scrape::default() }));
+    assert_eq!(found["routr_registry_trunk_failures{reason=\"Timeout\"}"], 3.0);
+    assert_eq!(found["routr_registry_trunk_failures{reason=\"Unknown\"}"], 1.0);
+}
+
+#[test]
+fn the_process_has_the_standard_metrics() {
+    let found = samples(&One::new(NOW).render(&Summary::default(), NOW));
+    // A process that has just started may have used less than a tick of the processor.
+    assert!(found["process_cpu_seconds_total"] >= 0.0, "{found:#?}");
+    for name in ["process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds"] {
+        assert!(found[name] > 0.0, "{name} in {found:#?}");
+    }
+    assert!(found["process_max_fds"] >= found["process_open_fds"], "{found:#?}");
+    assert!(found["process_virtual_memory_bytes"] >= found["process_resident_memory_bytes"], "{found:#?}");
 }

@@ -99,7 +99,7 @@ async fn watch(api: Api<LenientRegistry>, namespace: Option<&str>, context: Arc<
                     counted.health.succeeded(Area::Finalizers, registry.namespace().as_deref());
                 }
             }
-            counted.metrics.operator().reconciled(if done.is_ok() { "success" } else { "error" });
+            counted.metrics.operator().reconciled(done.as_ref().err().map(ReconcileError::reason));
             done
         }
     };

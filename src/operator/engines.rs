@@ -108,6 +108,11 @@ impl EngineManager {
         state.entries.insert(uid.to_owned(), entry);
     }
 
+    /// Shows in the metrics which generation of the spec of a Registry was seen.
+    pub fn seen(&self, name: &RegistryName, generation: i64) {
+        self.common.directory.seen(name, generation);
+    }
+
     /// Brings about the state that is desired for a Registry. `generation` is that of the spec it was
     /// computed from, which the status shows. Called by one at a time for each Registry.
     ///
@@ -177,6 +182,7 @@ impl EngineManager {
             ready: false,
             reason: "Deregistering".to_owned(),
             message: "it is being deleted; other finalizers keep it".to_owned(),
+            ..RegistryState::default()
         });
         let mut state = self.state();
         if !state.closed {

@@ -112,6 +112,22 @@ pub enum ReconcileError {
 }
 
 impl ReconcileError {
+    /// Every [`ReconcileError::reason`].
+    pub const REASONS: [&str; 5] =
+        ["Anonymous", "FinalizerFailed", "SecretUnreadable", "SecretTimeout", "Interrupted"];
+
+    /// The reason in CamelCase, for metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Anonymous => "Anonymous",
+            Self::Finalizer(_) => "FinalizerFailed",
+            Self::Dereference(_) => "SecretUnreadable",
+            Self::Deadline(_) => "SecretTimeout",
+            Self::Interrupted(_) => "Interrupted",
+        }
+    }
+
     /// The request to the API server that failed, where it was one.
     #[must_use]
     pub fn api_error(&self) -> Option<&ApiError> {
@@ -280,6 +296,7 @@ fn observe(registry_ref: &RegistryRef, found: &LenientRegistry, context: &Contex
         let before = found.registry.as_ref().ok().and_then(|registry| registry.status.clone());
         StatusUpdater::new(Arc::new(writer), before, context.metrics.clone())
     });
+    context.engines.seen(&registry_ref.name, registry_ref.generation);
 }
 
 fn writer(registry: &LenientRegistry, context: &Context) -> KubeStatusWriter {

@@ -41,6 +41,8 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 pub use self::{
     conditions::ConditionStatus,
     diff::diff,
@@ -50,7 +52,7 @@ pub use self::{
     text::{clean, known_time as time_of},
 };
 use crate::{
-    registry::{RegistryPhase, RegistryState},
+    registry::{ConditionState, RegistryPhase, RegistryState},
     spec::status::RegistryStatus,
 };
 use routr_registration::engine::view::{FailureSummary, Summary};
@@ -181,5 +183,17 @@ pub fn registry_state(situation: &Situation, status: &RegistryStatus) -> Registr
         ready: ready.is_some_and(|ready| ready.status == ConditionStatus::True.name()),
         reason: shown.map(|shown| shown.reason.clone()).unwrap_or_default(),
         message: shown.map(|shown| shown.message.clone()).unwrap_or_default(),
+        conditions: status.conditions.iter().map(condition_state).collect(),
+        observed_generation: status.observed_generation,
+    }
+}
+
+fn condition_state(condition: &Condition) -> ConditionState {
+    let status = [(ConditionStatus::True, true), (ConditionStatus::False, false)];
+    let status = status.into_iter().find(|(status, _)| status.name() == condition.status);
+    ConditionState {
+        kind: condition.type_.as_str().into(),
+        status: status.map(|(_, holds)| holds),
+        reason: condition.reason.as_str().into(),
     }
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,14 +13,28 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
+};
+use prometheus_client::{
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+    },
+    registry::Registry,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin;
+use crate::{
+    admin,
+    metrics::{
+        exposition::{self, Format},
+        process,
+    },
+};
 use routr_sip::client::Client;
 use routr_types::host::Transport;
 
@@ -30,9 +43,6 @@ pub const DEFAULT_HTTP: &str = "0.0.0.0:8080";
 
 /// Most label sets of the calls; one more counts as `other`.
 const MAX_SERIES: usize = 256;
-
-/// The content type of `/metrics`.
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Counters of a Requester, and its readiness to take calls. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -84,36 +94,39 @@ impl Health {
         self.0.stopping.load(Ordering::Relaxed)
     }
 
-    /// The metrics in the text format of Prometheus.
-    fn render(&self, client: &Client) -> String {
-        let mut text = String::new();
-        let mut one = |name: &str, kind: &str, help: &str, values: &[(String, u64)]| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for (labels, value) in values {
-                let _ = writeln!(text, "{name}{labels} {value}");
-            }
-        };
-        let calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls: Vec<(String, u64)> = calls
-            .iter()
-            .map(|((transport, outcome), count)| {
-                (format!("{{transport=\"{transport}\",outcome=\"{outcome}\"}}"), *count)
-            })
-            .collect();
-        let help = "Calls that ended, by transport and outcome: the code of the final response, or why there is none.";
-        one("routr_requester_calls_total", "counter", help, &calls);
-        let plain = |value: u64| [(String::new(), value)];
-        let in_flight = self.0.in_flight.load(Ordering::Relaxed);
-        one("routr_requester_calls_in_flight", "gauge", "Calls under way.", &plain(in_flight));
-        let waiting = u64::try_from(client.in_flight()).unwrap_or(u64::MAX);
-        let help = "SIP requests that wait for their final response.";
-        one("routr_requester_transactions", "gauge", help, &plain(waiting));
-        let help =
-            "Responses over UDP that were dropped because they came from elsewhere than the registrar.";
-        one("routr_requester_dropped_responses_total", "counter", help, &plain(client.dropped_responses()));
-        text
+    /// The metrics as OpenMetrics text. `started_unix_ms`: when the process started.
+    fn render(&self, client: &Client, started_unix_ms: u64) -> String {
+        let mut all = Registry::default();
+        process::register(&mut all, started_unix_ms);
+        let registry = all.sub_registry_with_prefix("routr_requester");
+        let calls = Family::<[(&'static str, String); 2], Counter>::default();
+        for ((transport, outcome), count) in &*self.0.calls.lock().unwrap_or_else(PoisonError::into_inner) {
+            let labels = [("transport", (*transport).to_owned()), ("outcome", lower_camel_case(outcome))];
+            calls.get_or_create(&labels).inc_by(*count);
+        }
+        let help = "Calls that ended, by transport and outcome: the code of the final response, or why there is none";
+        registry.register("calls", help, calls);
+        let gauge = |value: u64| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        let in_flight = gauge(self.0.in_flight.load(Ordering::Relaxed));
+        registry.register("calls_in_flight", "Calls under way", in_flight);
+        let waiting = gauge(u64::try_from(client.in_flight()).unwrap_or(u64::MAX));
+        registry.register("transactions", "SIP requests that wait for their final response", waiting);
+        let help = "Responses over UDP that were dropped because they came from elsewhere than the registrar";
+        registry.register("dropped_responses", help, ConstCounter::new(client.dropped_responses()));
+        exposition::encode(&all)
     }
+}
+
+/// A word of the wire in the style of all label values: `unknown-host` is `unknownHost`.
+fn lower_camel_case(word: &str) -> String {
+    let mut parts = word.split('-');
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut letters = part.chars();
+        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+    }
+    name
 }
 
 /// Listens where probes ask. Without an address of its own that is [`DEFAULT_HTTP`]; where another program
@@ -148,20 +161,43 @@ pub(super) async fn serve(
     if healthz {
         router = router.route("/healthz", get(ok));
     }
-    admin::listen::run(listener, router.with_state((health, client)), shutdown).await;
+    let state = (health, client, routr_environment::unix_ms());
+    admin::listen::run(listener, router.with_state(state), shutdown).await;
 }
 
 async fn ok() -> &'static str {
     "OK"
 }
 
-async fn readyz(State((health, _)): State<(Health, Client)>) -> Response {
+async fn readyz(State((health, ..)): State<(Health, Client, u64)>) -> Response {
     match health.is_stopping() {
         false => "OK".into_response(),
         true => (StatusCode::SERVICE_UNAVAILABLE, "stopping: calls under way are finished\n").into_response(),
     }
 }
 
-async fn metrics(State((health, client)): State<(Health, Client)>) -> Response {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], health.render(&client)).into_response()
+async fn metrics(
+    State((health, client, started_unix_ms)): State<(Health, Client, u64)>,
+    headers: HeaderMap,
+) -> Response {
+    Format::of(&headers).response(health.render(&client, started_unix_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcomes_of_calls_are_spelled_as_all_label_values() {
+        for (word, expected) in [
+            ("200", "200"),
+            ("timeout", "timeout"),
+            ("transport-error", "transportError"),
+            ("unknown-host", "unknownHost"),
+            ("a--b-", "aB"),
+            ("", ""),
+        ] {
+            assert_eq!(lower_camel_case(word), expected, "{word:?}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod fuzz_corpus;
 mod hostile;
 mod kamailio_harness;
 mod modules;
+mod monitoring;
 mod operator;
 mod process_harness;
 mod requester;

@@ -24,7 +24,7 @@ fn idle(name: &str, state: RegistryPhase, reason: &str, message: &str) -> Regist
     let (reason, message) = (reason.to_owned(), message.to_owned());
     RegistryResponse {
         summary: None,
-        state: Some(RegistryState { state, ready: false, reason, message }),
+        state: Some(RegistryState { state, ready: false, reason, message, ..RegistryState::default() }),
         ..registry("telephony", name, Counts::default())
     }
 }

@@ -29,16 +29,16 @@ const NAMESPACE: &str = "voice";
 const VERSION: &str = "--kube-version=1.36.0";
 
 /// Objects of a rendering.
-struct Objects(Vec<Value>);
+pub struct Objects(Vec<Value>);
 
 impl Objects {
-    fn of_kind(&self, kind: &str) -> Vec<&Value> {
+    pub fn of_kind(&self, kind: &str) -> Vec<&Value> {
         self.0.iter().filter(|object| object["kind"] == kind).collect()
     }
 
     /// The object of this kind; panics unless there is exactly one.
     #[track_caller]
-    fn only(&self, kind: &str) -> &Value {
+    pub fn only(&self, kind: &str) -> &Value {
         let found = self.of_kind(kind);
         assert_eq!(found.len(), 1, "objects of kind {kind}: {found:#?}");
         found[0]
@@ -106,13 +106,13 @@ fn render_with(values: &Value, more: &[&str]) -> Objects {
 }
 
 #[track_caller]
-fn render(values: Value) -> Objects {
+pub fn render(values: Value) -> Objects {
     render_with(&values, &[])
 }
 
 /// Returns helm's error for these values. Panics when it took them.
 #[track_caller]
-fn refusal(values: Value) -> String {
+pub fn refusal(values: Value) -> String {
     let output = template_output(&values, &[]);
     assert!(!output.status.success(), "helm template took {values}");
     String::from_utf8(output.stderr).unwrap()

@@ -264,6 +264,6 @@ async fn an_instance_id_belongs_to_one_registry_at_a_time() {
 /// Returns the number of reconciles, by /metrics.
 async fn reconciles(operator: &super::harness::Operator) -> u64 {
     let (_, text) = operator.public("/metrics").await.unwrap();
-    let lines = text.lines().filter(|line| line.contains("reconcile") && line.contains("_total"));
+    let lines = text.lines().filter(|line| line.starts_with("routr_registry_reconciles_total{"));
     lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() as u64).sum()
 }

@@ -11,7 +11,7 @@ use crate::{
     registration::{
         EdgePortRank, Purpose, SentTo, Targets,
         classify::{self, RouteHealth},
-        outcome::Outcome,
+        outcome::{LATE, Outcome},
         time::{Moment, Now},
     },
 };
@@ -107,7 +107,7 @@ impl Engine {
         for slot in self.concurrency.take_failed_trunks() {
             self.shared_failure(slot, now);
         }
-        let outcome = outcome.map_or("late", |outcome| outcome.label());
+        let outcome = outcome.map_or(LATE, |outcome| outcome.label());
         Some(Finished { registrar: flight.uri.host, outcome, took_ms })
     }
 

@@ -162,6 +162,26 @@ pub enum Outcome {
     RequesterRefused,
 }
 
+/// Every [`Outcome::label`], and `late`: the response came when the trunk had moved on.
+pub const OUTCOME_LABELS: [&str; 13] = [
+    "registered",
+    "intervalTooBrief",
+    "badExtension",
+    "redirected",
+    "credentialsRejected",
+    "unknownAccount",
+    "failed",
+    "timeout",
+    "outcomeUnknown",
+    "requesterUnavailable",
+    "callFailed",
+    "requesterRefused",
+    LATE,
+];
+
+/// The label of a response that no trunk waits for any more.
+pub const LATE: &str = "late";
+
 impl Outcome {
     /// Returns whether it tells how to ask instead, rather than that asking failed.
     pub fn is_retry_hint(&self) -> bool {
@@ -198,21 +218,22 @@ impl Outcome {
         matches!(self, Self::RequesterUnavailable | Self::CallFailed { .. } | Self::RequesterRefused)
     }
 
-    /// A short, fixed name for metrics.
+    /// A short, fixed name for metrics, in the style of [`super::state::TrunkState::name`]; one of
+    /// [`OUTCOME_LABELS`].
     pub fn label(&self) -> &'static str {
         match self {
             Self::Registered { .. } => "registered",
-            Self::IntervalTooBrief { .. } => "too_brief",
-            Self::BadExtension { .. } => "bad_extension",
+            Self::IntervalTooBrief { .. } => "intervalTooBrief",
+            Self::BadExtension { .. } => "badExtension",
             Self::Redirected { .. } => "redirected",
-            Self::CredentialsRejected { .. } => "rejected",
-            Self::UnknownAccount { .. } => "unknown_account",
+            Self::CredentialsRejected { .. } => "credentialsRejected",
+            Self::UnknownAccount { .. } => "unknownAccount",
             Self::Failed { .. } => "failed",
-            Self::Timeout => "no_answer",
-            Self::Unknown => "unknown",
-            Self::RequesterUnavailable => "requester_unavailable",
-            Self::CallFailed { .. } => "call_failed",
-            Self::RequesterRefused => "requester_refused",
+            Self::Timeout => "timeout",
+            Self::Unknown => "outcomeUnknown",
+            Self::RequesterUnavailable => "requesterUnavailable",
+            Self::CallFailed { .. } => "callFailed",
+            Self::RequesterRefused => "requesterRefused",
         }
     }
 }
