@@ -48,7 +48,7 @@ use super::{
     transaction::Timers,
     via::Via,
 };
-use routr_net::{addresses::AddressPolicy, connect::race_apart};
+use routr_net::{addresses::AddressPolicy, connect::race_apart, tls::SipTls};
 use routr_types::host::{Transport, UriHost};
 
 /// Most bytes of a request over UDP. RFC 3261 §18.1.1 wants TCP from 1,300 bytes on; here what is said to go
@@ -78,8 +78,8 @@ pub struct ClientOptions {
     pub bind: IpAddr,
     /// The local port of the UDP socket; 0 for any.
     pub udp_port: u16,
-    /// Configuration of TLS; `None` refuses TLS.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Trust in servers over TLS, and the certificate to show to them; `None` refuses TLS.
+    pub tls: Option<Arc<SipTls>>,
     /// The base values of the timers.
     pub timers: Timers,
     /// Time limit for making a connection, over all addresses of the target, TLS handshake included.

@@ -1,4 +1,4 @@
-//! Rows N: the path to the registrar. N1 to N4 and N7 to N9 have cases and no tests yet.
+//! Rows N: the path to the registrar. N1 to N4 have cases and no tests here.
 
 use std::fs;
 
@@ -92,6 +92,44 @@ async fn n6_the_reason_of_a_refused_certificate_comes_first_and_whole() {
     let messages = chain.views().await.unwrap().into_values().map(|view| view.message().to_owned());
     let different: std::collections::BTreeSet<String> = messages.collect();
     assert_eq!(different.len(), cases.len(), "{different:?}");
+}
+
+/// Writes what a client needs to trust a play over TLS, and to be trusted: the flags that name the files.
+fn tls_flags(play: &Play, dir: &std::path::Path, client: bool) -> Vec<String> {
+    let identities = play.player.identities().unwrap();
+    let mut flags = Vec::new();
+    let mut put = |flag: &str, name: &str, text: &str| {
+        let file = dir.join(name);
+        fs::write(&file, text).unwrap();
+        flags.extend([flag.to_owned(), file.to_str().unwrap().to_owned()]);
+    };
+    put("--ca-file", "ca.pem", &identities.authority);
+    if client {
+        put("--sip-tls-cert", "client.pem", &identities.client.0);
+        put("--sip-tls-key", "client-key.pem", &identities.client.1);
+    }
+    flags
+}
+
+#[tokio::test]
+async fn n8_a_registrar_that_asks_for_a_client_certificate_gets_it() {
+    let play = Play::start("N8").await;
+    let dir = tempfile::tempdir().unwrap();
+    let requester = tls_flags(&play, dir.path(), true);
+    let chain = Chain::with(vec![play.trunk("alice", "TLS")], Setup { requester, ..Setup::default() }).await;
+    chain.registered("alice").await;
+}
+
+#[tokio::test]
+async fn n8_without_a_client_certificate_the_message_says_what_to_set() {
+    let play = Play::start("N8").await;
+    let dir = tempfile::tempdir().unwrap();
+    let requester = tls_flags(&play, dir.path(), false);
+    let chain = Chain::with(vec![play.trunk("alice", "TLS")], Setup { requester, ..Setup::default() }).await;
+    let view = chain.failing("alice", SOON).await;
+    let message = view.message();
+    assert!(message.starts_with("client certificate demanded"), "{view:?}");
+    assert!(message.contains("--sip-tls-cert and --sip-tls-key"), "{view:?}");
 }
 
 #[tokio::test]

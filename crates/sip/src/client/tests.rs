@@ -129,7 +129,7 @@ impl Server {
         if transport == Transport::Tls {
             let authority = authority();
             acceptor = Some(TlsAcceptor::from(Arc::new(serving(&authority, params(["127.0.0.1"])))));
-            options.tls = Some(trusting(&authority));
+            options.tls = Some(Arc::new(SipTls::fixed(trusting(&authority))));
         }
         Self { listener, acceptor, to: destination(address, transport), options }
     }
