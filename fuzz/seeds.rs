@@ -113,6 +113,8 @@ fn request(transport: Transport) -> SendMessageRequest {
         names_port: true,
         transport,
         request_host: "sip.example.com".into(),
+        request_port: 5060,
+        request_transport: transport,
         user: "alice".into(),
         domain: "sip.example.com".into(),
         secure: transport.is_secure(),

@@ -94,6 +94,78 @@ async fn n6_the_reason_of_a_refused_certificate_comes_first_and_whole() {
     assert_eq!(different.len(), cases.len(), "{different:?}");
 }
 
+/// `extended` with one text.
+fn extended(key: &str, value: &str) -> Option<prost_types::Struct> {
+    let kind = Some(prost_types::value::Kind::StringValue(value.to_owned()));
+    Some(prost_types::Struct { fields: [(key.to_owned(), prost_types::Value { kind })].into() })
+}
+
+#[tokio::test]
+async fn n7_sip_over_tls_is_settable_and_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_trunk = "  registration: { ratePerRegistrar: unlimited }\n";
+    let of_registry = "  registration: { ratePerRegistrar: unlimited, tlsUriScheme: sip }\n";
+    for (scheme, more, refused) in
+        [(None, of_trunk, true), (Some("sip"), of_trunk, false), (None, of_registry, false)]
+    {
+        let play = Play::start("N7").await;
+        let mut trunk = play.trunk("alice", "TLS");
+        trunk.extended = scheme.and_then(|scheme| extended("tlsUriScheme", scheme));
+        let requester = tls_flags(&play, dir.path(), false);
+        let setup = Setup { requester, more: more.to_owned(), ..Setup::default() };
+        let chain = Chain::with(vec![trunk], setup).await;
+        chain.registered("alice").await;
+        let codes: Vec<_> = play.of_user("alice").into_iter().flat_map(|seen| seen.codes).collect();
+        assert_eq!(codes.contains(&416), refused, "{}", play.player.dialogue());
+        chain.refresh("alice").await;
+        let refreshed = async || play.of_user("alice").len() > codes.len();
+        wait_until(refreshed, SOON, "a refresh").await;
+        chain.registered("alice").await;
+        let seen = play.of_user("alice");
+        let refusals = seen.iter().filter(|seen| seen.codes.contains(&416)).count();
+        assert_eq!(refusals, usize::from(refused), "{}", play.player.dialogue());
+        let last = seen.last().unwrap();
+        assert!(last.request_uri.starts_with("sip:") && last.contact.contains("sip:"), "{last:?}");
+    }
+}
+
+#[tokio::test]
+async fn n9_an_outbound_proxy_gets_the_requests_of_the_domain() {
+    let mut case = super::harness::case("N9");
+    // The realm is that of the domain.
+    case.digest = super::harness::case("D7").digest;
+    let play = Play::of(case, Default::default()).await;
+    let (proxy, domain) = (play.player.address(), play.player.node("domain").unwrap());
+    let mut trunk = super::harness::trunk("alice", "alice", domain, "UDP");
+    trunk.extended = extended("outboundProxy", &format!("sip:{proxy};lr"));
+    let mut wrong = super::harness::trunk("wrong", "wrong", domain, "UDP");
+    wrong.extended = extended("outboundProxy", "proxy.example.com:seventy");
+    let chain = Chain::start(vec![trunk, wrong]).await;
+    chain.registered("alice").await;
+    let seen = play.of_user("alice");
+    assert!(!seen.is_empty() && seen.iter().all(|seen| seen.node == "proxy"), "{}", play.player.dialogue());
+    assert!(seen.last().unwrap().offers_credentials(), "{}", play.player.dialogue());
+    for seen in &seen {
+        assert!(seen.request_uri.starts_with(&format!("sip:{domain}")), "{seen:?}");
+    }
+    let view = chain.becomes("wrong", "invalid", SOON, |view| !view.message().is_empty()).await;
+    assert!(view.message().starts_with("extended.outboundProxy: "), "{view:?}");
+    assert!(view.message().contains("proxy.example.com:seventy"), "{view:?}");
+    assert!(play.of_user("wrong").is_empty(), "{}", play.player.dialogue());
+}
+
+#[tokio::test]
+async fn n9_a_proxy_that_is_down_is_named_and_no_request_goes_past_it() {
+    let play = Play::start("N9").await;
+    let (open, closed) = (play.player.address(), play.player.node("domain").unwrap());
+    let mut trunk = super::harness::trunk("alice", "alice", open, "TCP");
+    trunk.extended = extended("outboundProxy", &closed.to_string());
+    let chain = Chain::start(vec![trunk]).await;
+    let view = chain.failing("alice", SOON).await;
+    assert!(view.message().contains(&closed.to_string()), "{view:?}");
+    assert!(play.of_user("alice").is_empty(), "{}", play.player.dialogue());
+}
+
 /// Writes what a client needs to trust a play over TLS, and to be trusted: the flags that name the files.
 fn tls_flags(play: &Play, dir: &std::path::Path, client: bool) -> Vec<String> {
     let identities = play.player.identities().unwrap();

@@ -155,6 +155,7 @@ impl Engine {
             trunk.reference(),
             uri,
             (trunk.credentials(), trunk.digest().and(self.settings.digest)),
+            trunk.tls_uri_scheme().unwrap_or(self.settings.tls_uri_scheme),
             edge_port,
             &attempt,
             tag,
