@@ -291,11 +291,11 @@ pub struct RegistrationSpec {
     /// REGISTER in proxied mode; Routr's own Requester ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<DigestSpec>,
-    /// Scheme of the URIs in a REGISTER over TLS: `sip` for registrars that respond to `sips:` with 416. A trunk's
-    /// `extended.tlsUriScheme` goes before it. Either way the connection is TLS.
+    /// Scheme of the URIs in a REGISTER over TLS: `sip` for registrars that respond to `sips:` with 416. A
+    /// trunk's `extended.tlsUriScheme` goes before it. Either way the connection is TLS.
     ///
-    /// This project's Requester in direct mode finds such a registrar out by itself, at the cost of one request
-    /// a day.
+    /// This project's Requester in direct mode finds such a registrar out by itself, at the cost of one
+    /// request a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_uri_scheme: Option<TlsUriSchemeSpec>,
 }

@@ -139,8 +139,8 @@ fn variable(register: &RegisterRequest) -> sip::SipMessage {
     let mut routes = vec![route(&register.edge_port.host, i32::from(register.edge_port.port))];
     let (target, request_port) = (&register.target, register.request_port);
     if (&target.host, target.port) != (&register.request_host, request_port) {
-        // Behind the EdgePort comes the outbound proxy (RFC 3261 §8.1.2). A Requester that goes straight to the
-        // target passes over both.
+        // Behind the EdgePort comes the outbound proxy (RFC 3261 §8.1.2). A Requester that goes straight to
+        // the target passes over both.
         let port = if register.names_port { i32::from(target.port) } else { NO_PORT };
         routes.push(route(&target.host, port));
     }

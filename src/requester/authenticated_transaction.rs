@@ -55,7 +55,7 @@ pub struct Finished {
     pub proven: Option<bool>,
 }
 
-/// What is remembered of registrars from one request to the next.
+/// Facts about registrars that are remembered from one request to the next.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Nonces that they took.
@@ -77,9 +77,9 @@ fn is_refusal(code: u16) -> bool {
 }
 
 impl AuthenticatedTransaction {
-    /// Sends the request and returns the final response. A REGISTER by `sips:` that gets 416 is sent once more
-    /// by `sip:`, over TLS all the same; where that works, it is remembered. Only where the connection to the
-    /// registrar is made here: an EdgePort might not go on by TLS.
+    /// Sends the request and returns the final response. A REGISTER by `sips:` that gets 416 is sent once
+    /// more by `sip:`, over TLS all the same; where that works, it is remembered. Only where the connection
+    /// to the registrar is made here: an EdgePort might not go on by TLS.
     ///
     /// # Errors
     /// As [`Client::send`].

@@ -16,7 +16,7 @@ use routr_types::{
 /// Characters of a key that an error shows.
 const MAX_SHOWN: usize = 60;
 
-/// What a trunk says in `extended`.
+/// Settings in the `extended` of a trunk.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Extended {
     /// Region of its EdgePort.

@@ -27,7 +27,7 @@ const MAX_REMEMBERED: usize = 4096;
 /// Header fields whose URI has the scheme of the Request-URI.
 const WITH_SCHEME: [&str; 3] = ["From", "To", "Contact"];
 
-/// Registrars that took `sip:` over TLS after they had refused `sips:`, by where requests go and their domain.
+/// Registrars that took `sip:` over TLS after they had refused `sips:`: where requests go, and the domain.
 #[derive(Debug, Default)]
 pub(in super::super) struct SipRegistrars(Mutex<HashMap<Box<str>, Instant>>);
 
@@ -66,8 +66,8 @@ pub(super) fn registrar_by_sips(request: &Request, destination: &Destination) ->
     applies.then(|| format!("{destination}\n{}", request.uri.host).to_ascii_lowercase().into())
 }
 
-/// Makes `sip:` of `sips:` in the Request-URI, From, To and Contact. The Request-URI says `transport=tls`, and
-/// where the request goes stays what it was.
+/// Makes `sip:` of `sips:` in the Request-URI, From, To and Contact. The Request-URI says `transport=tls`,
+/// and where the request goes stays what it was.
 ///
 /// # Errors
 /// As [`routr_sip::headers::Headers::set`].

@@ -85,9 +85,9 @@ impl SipTls {
         Self { others: Source::Fixed(config), domains: Vec::new() }
     }
 
-    /// Returns the configuration for a new connection to a host, which the certificate has to name. Authorities
-    /// that are given for a domain are trusted for that domain alone, and no others for it; the longest of
-    /// several domains decides.
+    /// Returns the configuration for a new connection to a host, which the certificate has to name.
+    /// Authorities that are given for a domain are trusted for that domain alone, and no others for it; the
+    /// longest of several domains decides.
     pub fn config(&self, host: &str) -> Arc<ClientConfig> {
         let host = spelling(host);
         let own = self.domains.iter().filter(|(domain, _)| covers(domain, &host));

@@ -40,8 +40,8 @@ pub struct ProxyView<'a> {
 }
 
 impl<'a> UriView<'a> {
-    /// Host and port that its requests are sent to: the outbound proxy, else the registrar. Budgets and outages
-    /// count by them.
+    /// Host and port that its requests are sent to: the outbound proxy, else the registrar. Budgets and
+    /// outages count by them.
     pub fn next_hop(&self) -> (&'a str, u16) {
         match self.proxy {
             Some(proxy) => (proxy.host, proxy.port.unwrap_or(self.hop_transport().default_port())),
