@@ -27,19 +27,11 @@ pub struct Verifier {
 
 /// A certificate whose DNS names would do, if it had no SIP domains.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "certificate is for {}, not {domain}; its DNS names do not count beside a sip: URI (RFC 5922 §7.1)",
-    domains.join(", ")
-)]
+#[error("its DNS names do not count beside a sip: URI (RFC 5922 §7.1)")]
 pub struct OnlyByDnsName {
-    /// The SIP domains that it has, as URIs; a few of them.
-    domains: Vec<String>,
-    /// The domain that it should have.
-    domain: String,
+    /// The SIP domains that it has, as URIs.
+    pub domains: Vec<String>,
 }
-
-/// Most SIP domains that [`OnlyByDnsName`] lists.
-const MAX_DOMAINS: usize = 3;
 
 impl Verifier {
     /// Trusts these authorities.
@@ -118,13 +110,11 @@ fn same(a: &str, b: &str) -> bool {
 /// Returns the error for a certificate that has these SIP domains, and not the one that is wanted. What comes
 /// after a domain in a URI is not shown: it may be anything.
 fn mismatch(domains: &[&str], wanted: &ServerName<'_>, by_dns_name: bool) -> CertificateError {
-    let uris = domains.iter().map(|domain| format!("sip:{domain}"));
-    if by_dns_name {
-        let error =
-            OnlyByDnsName { domains: uris.take(MAX_DOMAINS).collect(), domain: wanted.to_str().into_owned() };
-        return CertificateError::Other(OtherError(Arc::new(error)));
+    let uris: Vec<String> = domains.iter().map(|domain| format!("sip:{domain}")).collect();
+    match by_dns_name {
+        true => CertificateError::Other(OtherError(Arc::new(OnlyByDnsName { domains: uris }))),
+        false => CertificateError::NotValidForNameContext { expected: wanted.to_owned(), presented: uris },
     }
-    CertificateError::NotValidForNameContext { expected: wanted.to_owned(), presented: uris.collect() }
 }
 
 #[cfg(test)]
