@@ -214,8 +214,8 @@ impl World {
         };
         let (id, edge) =
             (RegistryId::new("r"), (HostPort::new("10.0.0.1", 5060), &PublicAddresses::default()));
-        let (offered, scheme) = ((None, DigestMinimum::default()), TlsUriScheme::default());
-        let register = request::register(&id, "t1", uri, offered, scheme, edge, attempt, 1);
+        let (uri, offered) = ((uri, TlsUriScheme::default()), (None, DigestMinimum::default()));
+        let register = request::register(&id, "t1", uri, offered, edge, attempt, 1);
         let template = Template::new(&[], "Routr Connect v2", &self.settings.tags);
         let request =
             SendMessageRequest::decode(template.encode(&register, Features::ALL)).expect("it is a message");

@@ -109,8 +109,9 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
     let uri = open.uri(UriIndex(position)).unwrap();
     let (id, public) = (RegistryId::new("r"), PublicAddresses::default());
     let edge = (HostPort::new("10.0.0.1", 5060), &public);
-    let (offered, scheme) = ((open.credentials(), open.digest()), open.tls_uri_scheme().unwrap_or_default());
-    let register = request::register(&id, open.reference(), uri, offered, scheme, edge, &attempt, 1);
+    let (uri, offered) =
+        ((uri, open.tls_uri_scheme().unwrap_or_default()), (open.credentials(), open.digest()));
+    let register = request::register(&id, open.reference(), uri, offered, edge, &attempt, 1);
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
     let request =
         SendMessageRequest::decode(template.encode(&register, Features::ALL)).expect("it is a message");

@@ -40,7 +40,7 @@ pub struct SipTls {
 }
 
 enum Source {
-    Followed(Followed),
+    Followed(Box<Followed>),
     Fixed(Arc<ClientConfig>),
 }
 
@@ -77,7 +77,7 @@ impl SipTls {
             own.push((domain.clone(), Followed::with(files, settings(format!("TLS to {domain}"), name))?));
         }
         let others = settings("TLS to registrars".to_owned(), names.authorities.to_owned());
-        Ok(Self { others: Source::Followed(Followed::with(files, others)?), domains: own })
+        Ok(Self { others: Source::Followed(Box::new(Followed::with(files, others)?)), domains: own })
     }
 
     /// This configuration, whatever the domain.
@@ -93,7 +93,8 @@ impl SipTls {
         let own = self.domains.iter().filter(|(domain, _)| covers(domain, &host));
         let longest = own.max_by_key(|(domain, _)| (!domain.starts_with("*."), domain.len()));
         match (longest, &self.others) {
-            (Some((_, own)), _) | (None, Source::Followed(own)) => own.config(),
+            (Some((_, own)), _) => own.config(),
+            (None, Source::Followed(others)) => others.config(),
             (None, Source::Fixed(config)) => config.clone(),
         }
     }

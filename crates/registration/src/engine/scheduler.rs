@@ -153,9 +153,8 @@ impl Engine {
         let register = request::register(
             &self.registry,
             trunk.reference(),
-            uri,
+            (uri, trunk.tls_uri_scheme().unwrap_or(self.settings.tls_uri_scheme)),
             (trunk.credentials(), trunk.digest().and(self.settings.digest)),
-            trunk.tls_uri_scheme().unwrap_or(self.settings.tls_uri_scheme),
             edge_port,
             &attempt,
             tag,

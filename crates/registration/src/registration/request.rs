@@ -68,9 +68,8 @@ impl<'a> UriView<'a> {
 pub fn register(
     registry: &RegistryId,
     trunk: &str,
-    uri: UriView<'_>,
+    (uri, scheme): (UriView<'_>, TlsUriScheme),
     (credentials, digest): (Option<Credentials>, DigestMinimum),
-    scheme: TlsUriScheme,
     (edge_port, public): (HostPort, &PublicAddresses),
     attempt: &Attempt,
     tag: u64,
@@ -154,9 +153,8 @@ mod tests {
         register(
             &RegistryId::new("r"),
             "t1",
-            uri,
+            (uri, scheme),
             (None, DigestMinimum::default()),
-            scheme,
             (edge, &PublicAddresses::default()),
             &attempt(redirect),
             0xabc,
@@ -225,8 +223,8 @@ mod tests {
             let offered = (Some(credentials.clone()), DigestMinimum::default());
             let edge = HostPort::new("10.0.0.1", 5060);
             let edge = (edge, &PublicAddresses::default());
-            let scheme = TlsUriScheme::Sips;
-            let request = register(&RegistryId::new("r"), "t1", uri, offered, scheme, edge, &attempt, 1);
+            let uri = (uri, TlsUriScheme::Sips);
+            let request = register(&RegistryId::new("r"), "t1", uri, offered, edge, &attempt, 1);
             assert_eq!(request.credentials.is_none(), without_credentials);
         }
     }
