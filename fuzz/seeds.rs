@@ -86,7 +86,14 @@ fn trunks() -> Vec<(&'static str, pb::Trunk)> {
         }),
         ..pb::Trunk::default()
     };
-    let region = prost_types::Value { kind: Some(prost_types::value::Kind::StringValue("eu".into())) };
+    let text =
+        |value: &str| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(value.into())) };
+    let extended = [
+        ("region", text("eu")),
+        ("tlsUriScheme", text("sip")),
+        ("outboundProxy", text("<sip:proxy.example.com:5061;transport=tls>")),
+    ];
+    let fields = extended.map(|(key, value)| (key.to_owned(), value)).into();
     let several = pb::Trunk {
         r#ref: "trunk-2".into(),
         uris: vec![
@@ -94,7 +101,7 @@ fn trunks() -> Vec<(&'static str, pb::Trunk)> {
             uri("192.0.2.7", "tcp", 2),
             uri("c.example.com", "SCTP", 2),
         ],
-        extended: Some(prost_types::Struct { fields: [("region".to_owned(), region)].into() }),
+        extended: Some(prost_types::Struct { fields }),
         outbound_credentials: None,
         ..plain.clone()
     };
@@ -113,6 +120,8 @@ fn request(transport: Transport) -> SendMessageRequest {
         names_port: true,
         transport,
         request_host: "sip.example.com".into(),
+        request_port: 5060,
+        request_transport: transport,
         user: "alice".into(),
         domain: "sip.example.com".into(),
         secure: transport.is_secure(),

@@ -306,6 +306,7 @@ impl From<&Config> for EngineSettings {
             max_in_flight: config.registration.max_in_flight,
             rate_per_registrar: config.registration.rate_per_registrar,
             digest: config.registration.digest,
+            tls_uri_scheme: config.registration.tls_uri_scheme,
             max_trunks: usize::try_from(config.sync.max_trunks).unwrap_or(usize::MAX),
         }
     }

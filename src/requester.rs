@@ -59,7 +59,7 @@ mod service;
 mod synthetic_response;
 mod tls;
 
-use std::{net::IpAddr, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
@@ -68,21 +68,21 @@ use tonic::transport::server::Router;
 
 pub use self::{
     access::{AccessOptions, Token, TokenError},
-    args::{AdvertisedContact, Mode, Prepared, RequesterArgs, prepare, run},
+    args::{AdvertisedContact, Mode, Prepared, RequesterArgs, SipTlsArgs, prepare, run},
     capacity::DEFAULT_CAPACITY,
     health::{DEFAULT_HTTP, Health},
     outgoing_request::ContactHost,
     rules::{HeaderRule, MethodRule, Rules},
     service::RequesterService,
     synthetic_response::HEADER as LOCAL_REPLY,
-    tls::client_config,
+    tls::sip_tls,
 };
 use self::{
     access::{AdmissionControl, SendMessage, accept, with_login},
     capacity::{Info, MAX_STREAMS},
 };
 use crate::proto::requester_info::requester_info_server::RequesterInfoServer;
-use routr_net::tls::TlsFileError;
+use routr_net::tls::{SipTls, TlsFileError, sip::SipTlsError};
 use routr_sip::client::{Client, ClientError, ClientOptions, ConnectionBounds, KeepAlive, ResponseOrigin};
 
 /// Time that calls under way may continue by default once the server stops.
@@ -119,8 +119,8 @@ pub struct Options {
     pub contact: Option<AdvertisedContact>,
     /// Host of Contact in proxied mode, unless `contact` is set.
     pub proxied_contact: ContactHost,
-    /// Checks the certificates of registrars; see [`client_config`]. `None`: no TLS.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Trust in registrars, and the certificate for them; see [`sip_tls`]. `None`: no TLS.
+    pub tls: Option<Arc<SipTls>>,
     /// Time limit of a call, all responses to challenges included; then it gets `REQUEST_TIMEOUT`. A
     /// connection that stays silent is examined all the same.
     pub answer_within: Duration,
@@ -179,14 +179,9 @@ pub enum Error {
         /// Error of the SIP client.
         source: ClientError,
     },
-    /// The file of certificate authorities cannot be used.
-    #[error("--ca-file {path}: {problem}")]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// Problem with the file.
-        problem: String,
-    },
+    /// TLS to registrars cannot be set up.
+    #[error(transparent)]
+    SipTls(#[from] SipTlsError),
     /// The HTTP port cannot be had.
     #[error("--http-listen: {0}")]
     Http(std::io::Error),
@@ -199,9 +194,6 @@ pub enum Error {
     /// Flags that do not go together.
     #[error("{0}")]
     Flags(&'static str),
-    /// TLS as such.
-    #[error("TLS: {0}")]
-    Tls(String),
     /// The gRPC server broke.
     #[error("gRPC: {0}")]
     Serve(#[from] tonic::transport::Error),

@@ -291,6 +291,13 @@ pub struct RegistrationSpec {
     /// REGISTER in proxied mode; Routr's own Requester ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<DigestSpec>,
+    /// Scheme of the URIs in a REGISTER over TLS: `sip` for registrars that respond to `sips:` with 416. A
+    /// trunk's `extended.tlsUriScheme` goes before it. Either way the connection is TLS.
+    ///
+    /// This project's Requester in direct mode finds such a registrar out by itself, at the cost of one
+    /// request a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_uri_scheme: Option<TlsUriSchemeSpec>,
 }
 
 /// Redirections to follow. Those to the registrar's own host, or to another name of its registrable domain,
@@ -333,6 +340,16 @@ pub enum DigestAlgorithm {
     /// SHA-256 or SHA-512-256.
     #[serde(rename = "SHA-256")]
     Sha256,
+}
+
+/// Scheme of the URIs in a REGISTER over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsUriSchemeSpec {
+    /// `sips:`.
+    Sips,
+    /// `sip:`.
+    Sip,
 }
 
 /// Bounds on one sync, which reads all trunks.

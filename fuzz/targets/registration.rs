@@ -19,6 +19,7 @@ use routr_registration::{
         request::{self, UriView},
         time::{Moment, Now},
     },
+    trunk::TlsUriScheme,
 };
 use routr_registry::{
     grpc::{register::Template, requester::decode},
@@ -203,10 +204,18 @@ impl World {
 
     /// Asserts that it can be sent: nothing that a response taught spoils the next request.
     fn assert_sendable(&self, attempt: &Attempt, host: &HostPort, transport: Transport) {
-        let uri = UriView { user: "alice", host: &host.host, port: host.port, names_port: true, transport };
+        let uri = UriView {
+            user: "alice",
+            host: &host.host,
+            port: host.port,
+            names_port: true,
+            transport,
+            proxy: None,
+        };
         let (id, edge) =
             (RegistryId::new("r"), (HostPort::new("10.0.0.1", 5060), &PublicAddresses::default()));
-        let register = request::register(&id, "t1", uri, (None, DigestMinimum::default()), edge, attempt, 1);
+        let (uri, offered) = ((uri, TlsUriScheme::default()), (None, DigestMinimum::default()));
+        let register = request::register(&id, "t1", uri, offered, edge, attempt, 1);
         let template = Template::new(&[], "Routr Connect v2", &self.settings.tags);
         let request =
             SendMessageRequest::decode(template.encode(&register, Features::ALL)).expect("it is a message");

@@ -18,7 +18,7 @@ use routr_registry::{
 use routr_sip::message::Message;
 use routr_types::{
     extension::Features,
-    host::{HostPort, Transport},
+    host::{HostPort, Transport, is_host},
 };
 
 use super::support::{assert_presentable, is_distinct};
@@ -57,6 +57,9 @@ fn password(data: &[u8]) -> Option<String> {
 
 fn assert_usable(trunk: &Trunk) {
     assert!((1..=MAX_URIS).contains(&trunk.uris.len()));
+    if let Some(proxy) = &trunk.outbound_proxy {
+        assert!(is_host(&proxy.host) && proxy.port != Some(0), "{proxy:?}");
+    }
     for uri in &trunk.uris {
         assert!(!uri.user.is_empty() && !uri.registrar.host.is_empty() && uri.registrar.port > 0);
         assert_eq!(*uri.registrar.host, *uri.registrar.host.to_ascii_lowercase());
@@ -78,6 +81,9 @@ fn assert_packs(trunk: &Trunk) {
             (&*uri.user, &*uri.registrar.host, uri.registrar.port)
         );
         assert_eq!(packed.transport, uri.transport);
+        let proxy = packed.proxy.map(|proxy| (proxy.host, proxy.port, proxy.transport));
+        let given = trunk.outbound_proxy.as_ref();
+        assert_eq!(proxy, given.map(|given| (&*given.host, given.port, given.transport)));
     }
     let mut order: Vec<UriIndex> = open.order().iter().collect();
     order.sort_unstable();
@@ -103,13 +109,14 @@ fn assert_sendable(trunk: &Trunk, position: u8) {
     let uri = open.uri(UriIndex(position)).unwrap();
     let (id, public) = (RegistryId::new("r"), PublicAddresses::default());
     let edge = (HostPort::new("10.0.0.1", 5060), &public);
-    let register =
-        request::register(&id, open.reference(), uri, (open.credentials(), open.digest()), edge, &attempt, 1);
+    let (uri, offered) =
+        ((uri, open.tls_uri_scheme().unwrap_or_default()), (open.credentials(), open.digest()));
+    let register = request::register(&id, open.reference(), uri, offered, edge, &attempt, 1);
     let template = Template::new(&["INVITE".into()], "Routr Connect v2", &["gin".into()]);
     let request =
         SendMessageRequest::decode(template.encode(&register, Features::ALL)).expect("it is a message");
     for mode in [Mode::Direct, Mode::Proxied] {
-        match (OutgoingRequest::read(&request, mode, ContactHost::default()), mode, uri.transport) {
+        match (OutgoingRequest::read(&request, mode, ContactHost::default()), mode, register.transport) {
             (Ok(draft), ..) => assert_says(&draft, &register, mode),
             // The EdgePort, which answers challenges then, knows no minimum.
             (Err(error), Mode::Proxied, _) if !open.digest().is_none() => {
@@ -129,6 +136,10 @@ fn assert_says(draft: &OutgoingRequest, register: &RegisterRequest, mode: Mode) 
     let Ok(Message::Request(read)) = Message::parse_datagram(&bytes) else { panic!("it is read again") };
     assert_eq!((read.method.as_str(), read.headers.cseq()), ("REGISTER", Some((7, "REGISTER"))));
     assert_eq!((&*read.uri.host, &read.uri.user), (&*register.request_host, &None));
+    assert_eq!((read.uri.port, read.uri.secure), (Some(register.request_port), register.secure));
+    if mode == Mode::Direct {
+        assert_eq!(draft.destination.host, *register.target.host);
+    }
     assert_eq!(read.headers.call_id(), Some(&*register.call_id));
     assert_eq!(
         (read.headers.expires(), read.headers.from_tag().as_deref()),

@@ -1,7 +1,10 @@
 //! `spec.registration`: how each trunk is registered.
 
-use crate::spec::{DigestAlgorithm, Quantity, RedirectsSpec, RegistrationSpec};
-use routr_registration::registration::redirect_policy::{RedirectDomain, RedirectPolicy};
+use crate::spec::{DigestAlgorithm, Quantity, RedirectsSpec, RegistrationSpec, TlsUriSchemeSpec};
+use routr_registration::{
+    registration::redirect_policy::{RedirectDomain, RedirectPolicy},
+    trunk::TlsUriScheme,
+};
 use routr_types::digest_minimum::DigestMinimum;
 
 use super::{
@@ -27,6 +30,8 @@ pub struct RegistrationSettings {
     pub redirects: RedirectPolicy,
     /// Minimum that a digest challenge must offer.
     pub digest: DigestMinimum,
+    /// Scheme of URIs over TLS, where a trunk does not say.
+    pub tls_uri_scheme: TlsUriScheme,
 }
 
 impl Validator<'_> {
@@ -50,6 +55,10 @@ impl Validator<'_> {
                 sha256: digest.min_algorithm == Some(DigestAlgorithm::Sha256),
                 qop: digest.require_qop.unwrap_or(false),
             }),
+            tls_uri_scheme: match spec.tls_uri_scheme {
+                None | Some(TlsUriSchemeSpec::Sips) => TlsUriScheme::Sips,
+                Some(TlsUriSchemeSpec::Sip) => TlsUriScheme::Sip,
+            },
         }
     }
 

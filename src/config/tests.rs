@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use routr_registration::registration::redirect_policy::RedirectPolicy;
+use routr_registration::{registration::redirect_policy::RedirectPolicy, trunk::TlsUriScheme};
 use routr_types::digest_minimum::DigestMinimum;
 
 use super::*;
@@ -78,6 +78,7 @@ fn least_gets_every_default() {
                 require: vec!["gin".into()],
                 redirects: RedirectPolicy::default(),
                 digest: DigestMinimum::default(),
+                tls_uri_scheme: TlsUriScheme::Sips,
             },
             sync: SyncBounds {
                 timeout: Duration::from_secs(300),
@@ -244,6 +245,7 @@ fn registration_as_given() {
         require: vec![],
         redirects: RedirectPolicy::default(),
         digest: DigestMinimum::default(),
+        tls_uri_scheme: TlsUriScheme::Sips,
     };
     assert_eq!(config.registration, expected);
     for (given, rate) in [("0.5", 0.5), ("3", 3.0), ("\"2.5\"", 2.5)] {
@@ -267,6 +269,13 @@ fn redirects_and_digest_as_given() {
     let config = good("  registration: {digest: {minAlgorithm: MD5}, redirects: {}}");
     assert_eq!(config.registration.digest, DigestMinimum::default());
     assert_eq!(config.registration.redirects, RedirectPolicy::default());
+}
+
+#[test]
+fn n7_the_uri_scheme_over_tls_as_given() {
+    let of = |given: &str| good(given).registration.tls_uri_scheme;
+    assert_eq!(of("  registration: {tlsUriScheme: sip}"), TlsUriScheme::Sip);
+    assert_eq!(of("  registration: {tlsUriScheme: sips}"), TlsUriScheme::Sips);
 }
 
 #[test]

@@ -115,29 +115,38 @@ impl Template {
 /// message are no part of a call's future.
 #[inline(never)]
 fn variable(register: &RegisterRequest) -> sip::SipMessage {
-    let transport_param = register.transport.parameter();
     // As it stands in a URI (RFC 3261 §25.1): Routr's Requester writes it as it is.
-    let uri = |user: &str, host: &str, port: i32| sip::SipUri {
+    let uri = |user: &str, host: &str, port: i32, transport: Transport| sip::SipUri {
         user: escape_user(user),
         host: UriHost(host).to_string(),
         port,
-        transport_param: transport_param.to_owned(),
+        transport_param: transport.parameter().to_owned(),
         ttl_param: NO_PORT,
         secure: register.secure,
         ..sip::SipUri::default()
     };
     let aor = || {
-        let uri = Some(uri(&register.user, &register.domain, NO_PORT));
+        let uri = Some(uri(&register.user, &register.domain, NO_PORT, register.request_transport));
         Some(sip::Address { uri, ..sip::Address::default() })
     };
-    let edge_port = sip::SipUri {
-        lr_param: true,
-        secure: false,
-        ..uri("", &register.edge_port.host, i32::from(register.edge_port.port))
+    let route = |host: &str, port: i32| {
+        let uri = sip::SipUri { lr_param: true, secure: false, ..uri("", host, port, register.transport) };
+        sip::Route {
+            address: Some(sip::Address { uri: Some(uri), ..sip::Address::default() }),
+            ..sip::Route::default()
+        }
     };
+    let mut routes = vec![route(&register.edge_port.host, i32::from(register.edge_port.port))];
+    let (target, request_port) = (&register.target, register.request_port);
+    if (&target.host, target.port) != (&register.request_host, request_port) {
+        // Behind the EdgePort comes the outbound proxy (RFC 3261 §8.1.2). A Requester that goes straight to
+        // the target passes over both.
+        let port = if register.names_port { i32::from(target.port) } else { NO_PORT };
+        routes.push(route(&target.host, port));
+    }
     let request_uri = sip::SipUri {
         method_param: "REGISTER".to_owned(),
-        ..uri("", &register.request_host, i32::from(register.target.port))
+        ..uri("", &register.request_host, i32::from(request_port), register.request_transport)
     };
     sip::SipMessage {
         from: Some(sip::From { address: aor(), tag: register.from_tag.to_string(), ..sip::From::default() }),
@@ -147,10 +156,7 @@ fn variable(register: &RegisterRequest) -> sip::SipMessage {
         expires: Some(sip::Expires { expires: i32::try_from(register.expires).unwrap_or(i32::MAX) }),
         max_forwards: Some(sip::MaxForwards { max_forwards: MAX_FORWARDS }),
         extensions: vec![header("CSeq", format!("{} REGISTER", register.cseq))],
-        route: vec![sip::Route {
-            address: Some(sip::Address { uri: Some(edge_port), ..sip::Address::default() }),
-            ..sip::Route::default()
-        }],
+        route: routes,
         message_type: Some(sip::sip_message::MessageType::RequestUri(request_uri)),
         ..sip::SipMessage::default()
     }

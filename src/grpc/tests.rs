@@ -322,6 +322,8 @@ fn register() -> RegisterRequest {
         names_port: true,
         transport: Transport::Udp,
         request_host: "sip.example.com".into(),
+        request_port: 5060,
+        request_transport: Transport::Udp,
         user: "alice".into(),
         domain: "sip.example.com".into(),
         secure: false,

@@ -160,6 +160,8 @@ mod tests {
             names_port: true,
             transport: Transport::Udp,
             request_host: "h".into(),
+            request_port: 5060,
+            request_transport: Transport::Udp,
             user: "u".into(),
             domain: "h".into(),
             secure: false,

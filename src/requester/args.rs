@@ -1,10 +1,12 @@
 //! The subcommand: its flags, and how it runs.
 
+mod contact;
+mod listen;
+mod sip_tls;
+
 use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -13,9 +15,11 @@ use clap::{Args, FromArgMatches as _, ValueEnum, parser::ValueSource};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::listen::{any_address, listen_address};
+pub use self::{contact::AdvertisedContact, sip_tls::SipTlsArgs};
 use super::{
-    AccessOptions, ContactHost, Error, HeaderRule, HttpPort, MethodRule, Options, Rules, Token, check,
-    client_config, health, serve_with,
+    AccessOptions, ContactHost, Error, HeaderRule, HttpPort, MethodRule, Options, Rules, Token, health,
+    serve_with,
 };
 use crate::admin;
 use routr_net::{
@@ -23,7 +27,6 @@ use routr_net::{
     tls::{ServedFiles, ServedTls},
 };
 use routr_sip::client::{ConnectionBounds, ResponseOrigin};
-use routr_types::host::UriHost;
 
 /// The environment variable that holds the token, where no file does.
 const TOKEN_VARIABLE: &str = "REQUESTER_TOKEN";
@@ -42,39 +45,6 @@ pub enum Mode {
     Direct,
     /// Through the EdgePort of the Route, which answers digest challenges.
     Proxied,
-}
-
-/// A host and perhaps a port, as Contact shows them: `HOST`, `HOST:PORT`, an IPv6 address in brackets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdvertisedContact {
-    /// Host name or IP address, without brackets.
-    pub host: String,
-    /// The port; `None` leaves it to the transport's default.
-    pub port: Option<u16>,
-}
-
-impl FromStr for AdvertisedContact {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?}; expected HOST or HOST:PORT, an IPv6 address in brackets");
-        let (host, port) = match text.parse::<Ipv6Addr>() {
-            Ok(_) => return Err(bad()),
-            Err(_) if text.ends_with(']') => (text, None),
-            Err(_) => text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-        };
-        let host = check::host("host", host).map_err(|_| bad())?;
-        let port =
-            port.map(|port| port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)).transpose()?;
-        Ok(Self { host, port })
-    }
-}
-
-impl fmt::Display for AdvertisedContact {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", UriHost(&self.host))?;
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
-    }
 }
 
 /// Serve Routr's Requester contract: take SIP requests over gRPC, send them over UDP, TCP or TLS, and return
@@ -168,9 +138,9 @@ pub struct RequesterArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
     pub proxied_contact: ContactHost,
 
-    /// PEM file with the certificate authorities to trust for TLS to registrars [default: the system's].
-    #[arg(long, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
+    /// TLS to registrars.
+    #[command(flatten)]
+    pub sip_tls: SipTlsArgs,
 
     /// Send a keep-alive (RFC 5626) over a TCP or TLS connection that has been silent for this long; without
     /// a response within 10 s the next request opens a new connection. 0 for none. Useful if a NAT, a load
@@ -188,7 +158,7 @@ pub struct RequesterArgs {
 /// Runs the subcommand until `shutdown` is cancelled.
 ///
 /// # Errors
-/// When a port cannot be had, the CA file cannot be used, or the gRPC server breaks.
+/// When a port cannot be had, a file of TLS cannot be used, or the gRPC server breaks.
 pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(), Error> {
     let mut prepared = Prepared::new(args).await?;
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
@@ -233,7 +203,7 @@ impl Prepared {
     }
 
     async fn new(args: RequesterArgs) -> Result<Self, Error> {
-        let tls = client_config(args.ca_file.as_deref())?;
+        let tls = args.sip_tls.load()?;
         let address = args.listen;
         let access = access(&args)?;
         let rules = rules(&args);
@@ -308,139 +278,5 @@ fn rules(args: &RequesterArgs) -> Rules {
     Rules::new(methods, &args.allow_header, args.allow_target.clone(), args.deny_target.clone())
 }
 
-/// Reads `IP:PORT`, or what other programs take for it: `:PORT` for all addresses, `localhost:PORT`, an IP
-/// address or a port alone.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        // A variable that is there and empty says nothing.
-        return Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT));
-    }
-    let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    let with = |host: &str, port: &str| {
-        let host = match host {
-            "" | "*" => any,
-            _ if host.eq_ignore_ascii_case("localhost") => Ipv4Addr::LOCALHOST.into(),
-            _ => return None,
-        };
-        Some(SocketAddr::new(host, port.parse().ok()?))
-    };
-    let bare = || {
-        text.trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse()
-            .ok()
-            .map(|ip: IpAddr| SocketAddr::new(ip, PORT))
-    };
-    let read = text
-        .parse()
-        .ok()
-        .or_else(bare)
-        .or_else(|| text.rsplit_once(':').and_then(|(host, port)| with(host, port)));
-    read.ok_or_else(|| {
-        format!("expected an IP address and a port, such as 127.0.0.1:{PORT} or 0.0.0.0:{PORT}")
-    })
-}
-
-/// Every local address: of both families, where this machine has IPv6.
-fn any_address() -> IpAddr {
-    let both = IpAddr::from(Ipv6Addr::UNSPECIFIED);
-    match std::net::UdpSocket::bind((both, 0)) {
-        Ok(_) => both,
-        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        args: RequesterArgs,
-    }
-
-    fn parse(flags: &[&str]) -> Result<RequesterArgs, clap::Error> {
-        Command::try_parse_from([&["requester"], flags].concat()).map(|command| command.args)
-    }
-
-    #[test]
-    fn defaults_and_flags() {
-        let args = parse(&[]).unwrap();
-        assert_eq!((args.listen.to_string().as_str(), args.mode), ("127.0.0.1:51909", Mode::Direct));
-        let args =
-            parse(&["--mode", "proxied", "--contact", "[2001:db8::1]:5080", "--sip-port", "5090"]).unwrap();
-        assert_eq!((args.mode, args.sip_port), (Mode::Proxied, 5090));
-        assert_eq!((args.keep_alive, parse(&["--keep-alive", "30"]).unwrap().keep_alive), (0, 30));
-        assert_eq!(args.responses_from, ResponseOrigin::Registrar);
-        let anywhere = parse(&["--responses-from", "anywhere"]).unwrap();
-        assert_eq!(anywhere.responses_from, ResponseOrigin::Anywhere);
-        for bad in ["-1", "3601", "soon"] {
-            let text = parse(&["--keep-alive", bad]).unwrap_err().to_string();
-            assert!(text.contains("--keep-alive") && text.contains(bad), "{text}");
-        }
-        assert_eq!(args.contact.unwrap().to_string(), "[2001:db8::1]:5080");
-        assert_eq!(parse(&["--contact", "edge.example.com"]).unwrap().contact.unwrap().port, None);
-    }
-
-    #[test]
-    fn an_address_to_listen_on_is_read_as_people_write_it() {
-        for (text, read) in [
-            ("0.0.0.0:51909", "0.0.0.0:51909"),
-            ("", "127.0.0.1:51909"),
-            (":5000", "0.0.0.0:5000"),
-            ("*:5000", "0.0.0.0:5000"),
-            ("localhost:5000", "127.0.0.1:5000"),
-            ("10.0.0.1", "10.0.0.1:51909"),
-            ("::1", "[::1]:51909"),
-            ("[::]:5000", "[::]:5000"),
-        ] {
-            assert_eq!(listen_address(text).map(|read| read.to_string()), Ok(read.to_owned()));
-        }
-        for bad in ["registrar.test:5060", "10.0.0.1:99999", ":"] {
-            assert!(listen_address(bad).unwrap_err().contains("127.0.0.1:51909"), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn the_door_and_its_rules_are_read() {
-        let args = parse(&[
-            "--deny-target",
-            "10.0.0.0/8,any:25",
-            "--allow-target",
-            "10.0.0.9",
-            "--allow-header",
-            "Path",
-        ]);
-        let args = args.unwrap();
-        assert_eq!((args.deny_target.len(), args.allow_target.len(), args.allow_header.len()), (2, 1, 1));
-        for (flags, named) in [
-            (&["--tls-cert", "c"][..], "--tls-key"),
-            (&["--client-ca", "c"], "--tls-cert"),
-            (&["--deny-target", "registrar.test"], "names are no rules"),
-            (&["--allow-method", "INVITE"], "INVITE transactions"),
-            (&["--allow-header", "a b"], "no name of a header field"),
-        ] {
-            let text = parse(flags).unwrap_err().to_string();
-            assert!(text.contains(named), "{text}");
-        }
-    }
-
-    #[test]
-    fn any_method_is_sent_unless_some_are_named() {
-        let methods = |flags: &[&str]| rules(&parse(flags).unwrap()).to_string();
-        assert_eq!(methods(&["--listen", "0.0.0.0:1"]), "any");
-        let flags = ["--listen", "0.0.0.0:1", "--allow-method", "register,MESSAGE"];
-        assert_eq!(methods(&flags), "REGISTER, MESSAGE");
-    }
-
-    #[test]
-    fn a_contact_that_makes_no_sense_is_refused() {
-        for bad in ["", ":5060", "a:0", "a:b", "a b", "2001:db8::1", "a:70000", "a;x=y"] {
-            assert!(parse(&["--contact", bad]).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -2,12 +2,14 @@
 
 mod authenticator;
 mod kept_nonces;
+mod uri_scheme;
 
-pub(super) use self::kept_nonces::KeptNonces;
 use self::{
     authenticator::{Authenticator, KeptOutcome},
     kept_nonces::NonceKey,
+    uri_scheme::{UNSUPPORTED_URI_SCHEME, registrar_by_sips, use_sip},
 };
+pub(super) use self::{kept_nonces::KeptNonces, uri_scheme::SipRegistrars};
 use super::{outgoing_request::MAX_CSEQ, resend};
 use routr_registration::trunk::Credentials;
 use routr_sip::{
@@ -53,6 +55,15 @@ pub struct Finished {
     pub proven: Option<bool>,
 }
 
+/// Facts about registrars that are remembered from one request to the next.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Nonces that they took.
+    pub(super) nonces: KeptNonces,
+    /// Those that want `sip:` over TLS.
+    pub(super) sip_over_tls: SipRegistrars,
+}
+
 /// Owner of the nonces that are kept, and their place.
 struct Account<'a> {
     key: &'a NonceKey,
@@ -66,6 +77,48 @@ fn is_refusal(code: u16) -> bool {
 }
 
 impl AuthenticatedTransaction {
+    /// Sends the request and returns the final response. A REGISTER by `sips:` that gets 416 is sent once
+    /// more by `sip:`, over TLS all the same; where that works, it is remembered. Only where the connection
+    /// to the registrar is made here: an EdgePort might not go on by TLS.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn run(&mut self, client: &Client, memory: &Memory) -> Result<Finished, ClientError> {
+        let made_here = matches!(self.authenticates, Authenticates::Requester(_));
+        // Credentials of the caller's own are for the URI as it is.
+        let given = self.request.headers.get("Authorization").is_some();
+        let Some(registrar) =
+            registrar_by_sips(&self.request, &self.destination).filter(|_| made_here && !given)
+        else {
+            return self.authenticate(client, &memory.nonces).await;
+        };
+        let known = memory.sip_over_tls.contains(&registrar);
+        if known {
+            use_sip(&mut self.request)?;
+        }
+        let finished = self.authenticate(client, &memory.nonces).await?;
+        if finished.response.code != UNSUPPORTED_URI_SCHEME {
+            return Ok(finished);
+        }
+        if known {
+            memory.sip_over_tls.remove(&registrar);
+            return Ok(finished);
+        }
+        if !self.without_credentials() {
+            return Ok(finished);
+        }
+        use_sip(&mut self.request)?;
+        let finished = self.authenticate(client, &memory.nonces).await?;
+        if matches!(finished.response.code, 200..=299) && memory.sip_over_tls.insert(registrar) {
+            tracing::info!(
+                registrar = %self.destination,
+                "it responds to sips: with 416 and takes sip: over TLS, which it gets from now on; the settings can \
+                 say so from the start (tlsUriScheme: sip)"
+            );
+        }
+        Ok(finished)
+    }
+
     /// Sends the request and returns the final response. The credentials for a challenge go to the peer that
     /// made it: under one name there may be several, and each knows its own nonces only. Each such request
     /// takes the next CSeq number (RFC 3261 §22.2).
@@ -75,7 +128,7 @@ impl AuthenticatedTransaction {
     ///
     /// # Errors
     /// As [`Client::send`].
-    pub async fn run(&mut self, client: &Client, nonces: &KeptNonces) -> Result<Finished, ClientError> {
+    async fn authenticate(&mut self, client: &Client, nonces: &KeptNonces) -> Result<Finished, ClientError> {
         let mut authenticator = Authenticator::new(&self.request, self.minimum);
         let account = match &self.authenticates {
             Authenticates::Requester(Some(credentials)) if !authenticator.is_given() => {

@@ -1,10 +1,16 @@
 //! Conversion of `SendMessageRequest` to a SIP request that lacks only its Contact (where that is the
 //! Requester's own address) and its Via.
 
+mod contact;
+mod extensions;
+
 use std::fmt;
 
-use clap::ValueEnum;
-
+pub use self::contact::{ContactHost, ContactPlan};
+use self::{
+    contact::{edge_contact, own_contact, plan_contact},
+    extensions::Extensions,
+};
 use super::{
     Mode,
     address::{self, Place},
@@ -25,15 +31,6 @@ use routr_types::{
     host::{HostPort, Transport},
 };
 
-/// Header fields that are made from fields of their own, or here: an extension of that name would contradict
-/// them.
-const RESERVED: [&str; 9] =
-    ["Via", "From", "To", "Call-ID", "Contact", "Expires", "Max-Forwards", "Content-Length", "Route"];
-
-/// Methods whose requests may have a Contact (RFC 3261 §20 table 2, RFC 3311, 3515, 6665); RFC 3428 forbids
-/// it for MESSAGE.
-const WITH_CONTACT: [&str; 6] = ["REGISTER", "OPTIONS", "SUBSCRIBE", "NOTIFY", "REFER", "UPDATE"];
-
 /// Greatest CSeq number (RFC 3261 §8.1.1.5: below 2^31).
 pub const MAX_CSEQ: u32 = (1 << 31) - 1;
 
@@ -52,28 +49,6 @@ pub struct OutgoingRequest {
     pub cseq: u32,
     /// Minimum that a challenge must offer to be answered here.
     pub minimum: DigestMinimum,
-}
-
-/// Host of the Contact of requests through an EdgePort, in proxied mode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ContactHost {
-    /// To the EdgePort, where calls are heard.
-    #[default]
-    EdgePort,
-    /// To the Requester itself, as Routr's own Requester does: for providers that route calls by the address
-    /// that a REGISTER came from.
-    Requester,
-}
-
-/// Settings of Contact.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ContactPlan {
-    /// The method has none.
-    None,
-    /// This: where the EdgePort hears calls.
-    Given(SipUri),
-    /// This, with the Requester's own host and port put in.
-    Own(SipUri),
 }
 
 impl OutgoingRequest {
@@ -157,103 +132,6 @@ impl OutgoingRequest {
         let (cseq, minimum) = (extensions.cseq, extensions.minimum);
         Ok(Self { request, destination, credentials, contact, cseq, minimum })
     }
-}
-
-/// The extensions of a request: checked, those that are kept back apart.
-struct Extensions<'a> {
-    /// Path, name and value of those that become header fields as they are.
-    fields: Vec<(Path<'a>, &'a str, &'a str)>,
-    gateway_auth: Option<(Path<'a>, &'a str)>,
-    cseq: u32,
-    minimum: DigestMinimum,
-    /// Host of Contact.
-    contact: Option<HostPort>,
-}
-
-/// Path of an extension's value, for an error. The number alone says little where the field is one of many.
-#[derive(Clone, Copy)]
-struct Path<'a>(usize, &'a str);
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "message.extensions[{}].value ({})", self.0, self.1)
-    }
-}
-
-impl<'a> Extensions<'a> {
-    fn read(extensions: &'a [proto::Extension], method: &str) -> Result<Self, RequestError> {
-        let (mut fields, mut gateway_auth, mut cseq, mut contact) = (Vec::new(), None, None, None);
-        let mut minimum = DigestMinimum::default();
-        for (at, proto::Extension { name, value }) in extensions.iter().enumerate() {
-            check::token(format_args!("message.extensions[{at}].name"), name)?;
-            let blame = |problem: String| {
-                RequestError::invalid(format_args!("message.extensions[{at}].name"), problem)
-            };
-            // One-letter names are compact forms of others (RFC 3261 §7.3.3): none is needed here.
-            let reserved = RESERVED.iter().any(|r| r.eq_ignore_ascii_case(name)) || name.len() == 1;
-            if reserved {
-                let problem =
-                    format!("{name} cannot be an extension: it has a field of its own, or is written here");
-                return Err(blame(problem));
-            }
-            let twice = || blame(format!("{name} comes twice"));
-            let path = Path(at, name);
-            check::plain_text(path, value)?;
-            if name.eq_ignore_ascii_case(credentials::HEADER) {
-                if gateway_auth.replace((path, value.as_str())).is_some() {
-                    return Err(twice());
-                }
-                continue;
-            }
-            if name.eq_ignore_ascii_case(extension::DIGEST) {
-                let read = value.parse().map_err(|error| RequestError::invalid(path, format!("{error}")));
-                minimum = minimum.and(read?);
-                continue;
-            }
-            if name.eq_ignore_ascii_case(extension::CONTACT) {
-                if contact.replace(read_contact(path, value)?).is_some() {
-                    return Err(twice());
-                }
-                continue;
-            }
-            if name.eq_ignore_ascii_case("CSeq") && cseq.replace(read_cseq(path, value, method)?).is_some() {
-                return Err(twice());
-            }
-            fields.push((path, name.as_str(), value.as_str()));
-        }
-        let missing =
-            || RequestError::invalid("message.extensions", format!("no CSeq; expected `CSeq: <n> {method}`"));
-        Ok(Self { fields, gateway_auth, cseq: cseq.ok_or_else(missing)?, minimum, contact })
-    }
-}
-
-/// Reads `host:port`, an IPv6 address in brackets.
-fn read_contact(field: impl fmt::Display + Copy, value: &str) -> Result<HostPort, RequestError> {
-    let read = || {
-        let (host, port) = value.trim().rsplit_once(':')?;
-        let port = port.parse().ok().filter(|port| *port != 0)?;
-        // Without brackets a colon could belong to either.
-        let host =
-            check::host(field, host).ok().filter(|bare| !bare.contains(':') || host.starts_with('['))?;
-        Some(HostPort::new(&host, port))
-    };
-    read().ok_or_else(|| {
-        let problem = format!("{}; expected host:port, an IPv6 address in brackets", check::shown(value));
-        RequestError::invalid(field, problem)
-    })
-}
-
-fn read_cseq(field: impl fmt::Display, value: &str, method: &str) -> Result<u32, RequestError> {
-    let read = || {
-        let (number, name) = value.trim().split_once(' ')?;
-        let digits = number.bytes().all(|b| b.is_ascii_digit());
-        let number = number.parse().ok().filter(|n| digits && *n <= MAX_CSEQ)?;
-        (name.trim() == method).then_some(number)
-    };
-    read().ok_or_else(|| {
-        let problem = format!("{}; expected `<n> {method}` with n from 0 to {MAX_CSEQ}", check::shown(value));
-        RequestError::invalid(field, problem)
-    })
 }
 
 fn read_method(number: i32) -> Result<&'static str, RequestError> {
@@ -378,70 +256,4 @@ fn edge_destination(edge: &SipUri, transport: Transport) -> Result<Destination, 
     };
     let HostPort { host, port } = HostPort::new(&edge.host, edge.port.unwrap_or(transport.default_port()));
     Ok(Destination { host: host.into(), port: Some(port), transport })
-}
-
-/// Host, port and transport at which an EdgePort hears calls.
-type EdgeContact = (String, Option<u16>, Transport);
-
-/// Address for calls: the public one of the EdgePort, else its own, with the transport that the Route
-/// names. An EdgePort whose own address has the port of UDP hears TLS at that of TLS (RFC 3261 §19.1.2).
-fn edge_contact(
-    edge: Option<&NameAddr>,
-    given: Option<HostPort>,
-    transport: Transport,
-) -> Result<Option<EdgeContact>, RequestError> {
-    let public = |public: HostPort, transport| (public.host.into(), Some(public.port), transport);
-    let Some(edge) = edge else { return Ok(given.map(|given| public(given, transport))) };
-    let transport = match edge.uri.param("transport").flatten() {
-        Some(name) => address::transport("message.route[0].address.uri.transport_param", name)?,
-        None => transport,
-    };
-    let port = match edge.uri.port {
-        Some(port) if port == Transport::Udp.default_port() && transport.is_secure() => {
-            Some(transport.default_port())
-        }
-        port => port,
-    };
-    Ok(Some(match given {
-        Some(given) => public(given, transport),
-        None => (edge.uri.host.clone(), port, transport),
-    }))
-}
-
-fn plan_contact(
-    request: &Request,
-    edge: Option<EdgeContact>,
-    mode: Mode,
-    user: Option<String>,
-    destination: &Destination,
-) -> ContactPlan {
-    let Some((host, port, transport)) = edge else {
-        let all_numbers = mode == Mode::Proxied;
-        return own_contact(request, all_numbers, user.filter(|_| !all_numbers), destination.transport);
-    };
-    if !WITH_CONTACT.contains(&request.method.as_str()) {
-        return ContactPlan::None;
-    }
-    // RFC 3261 §8.1.1.8: a sips Request-URI asks for a sips Contact.
-    let secure = request.uri.secure;
-    let params = vec![("transport".to_owned(), Some(transport.parameter().to_owned()))];
-    ContactPlan::Given(SipUri { secure, user, host, port, params })
-}
-
-/// A Contact that names the Requester; `all_numbers` as the Java one has it: all numbers behind this address,
-/// so no user (RFC 6140 §5.2).
-fn own_contact(
-    request: &Request,
-    all_numbers: bool,
-    user: Option<String>,
-    transport: Transport,
-) -> ContactPlan {
-    if !WITH_CONTACT.contains(&request.method.as_str()) {
-        return ContactPlan::None;
-    }
-    let mut params = vec![("transport".to_owned(), Some(transport.parameter().to_owned()))];
-    if all_numbers {
-        params.push(("bnc".to_owned(), None));
-    }
-    ContactPlan::Own(SipUri { secure: request.uri.secure, user, params, ..SipUri::default() })
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Health, Mode, Options,
-    authenticated_transaction::{AuthenticatedTransaction, Authenticates, Finished, KeptNonces},
+    authenticated_transaction::{AuthenticatedTransaction, Authenticates, Finished, Memory},
     check::RequestError,
     outgoing_request::{ContactPlan, OutgoingRequest},
     response, synthetic_response,
@@ -32,7 +32,7 @@ pub struct RequesterService {
     client: Client,
     options: Options,
     abandon: CancellationToken,
-    nonces: Arc<KeptNonces>,
+    memory: Arc<Memory>,
     health: Health,
     /// Hosts whose Authentication-Info was wrong: one warning for each.
     unproven: Arc<Mutex<HashSet<String>>>,
@@ -47,7 +47,7 @@ impl RequesterService {
             options,
             abandon: CancellationToken::new(),
             health: Health::default(),
-            nonces: Arc::default(),
+            memory: Arc::default(),
             unproven: Arc::default(),
         }
     }
@@ -77,7 +77,10 @@ impl RequesterService {
             let value = NameAddr::new(uri.clone()).to_string();
             exchange.request.headers.push("Contact", value).map_err(ClientError::Invalid)?;
         }
-        Ok((exchange.run(&self.client, &self.nonces).await?, contact))
+        let finished = exchange.run(&self.client, &self.memory).await?;
+        // It has the scheme of the request that was sent last.
+        let secure = exchange.request.uri.secure;
+        Ok((finished, contact.map(|uri| SipUri { secure: uri.secure && secure, ..uri })))
     }
 
     async fn own_contact(&self, template: SipUri, destination: &Destination) -> Result<SipUri, ClientError> {

@@ -20,3 +20,4 @@ mod responses;
 mod secrecy;
 mod setup;
 mod tls;
+mod uri_scheme;

@@ -132,6 +132,7 @@ pub(crate) const KEYS: &[Key] = &[
         .is(|| json!("MD5"))
         .example(&["SHA-256"]),
     Key::flag("spec.registration.digest.requireQop").example(&["true"]),
+    Key::word("spec.registration.tlsUriScheme", &["sips", "sip"]).is(|| json!("sips")).example(&["sip"]),
     Key::mapping("spec.tls"),
     Key::line("spec.tls.caFile", MAX_PATH, hint::CA_FILE)
         .otherwise("the system's authorities")

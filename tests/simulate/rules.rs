@@ -83,6 +83,7 @@ impl Rules {
                 },
             },
             digest: DigestMinimum::default(),
+            tls_uri_scheme: routr_registration::trunk::TlsUriScheme::default(),
             edge_ports,
             max_in_flight: u32::try_from(pick(&mut rng, &[2, 8, 200])).unwrap_or(8),
             rate_per_registrar: [None, Some(20.0), Some(2.0), Some(0.5)][rng.random_range(0..4)],

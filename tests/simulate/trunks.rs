@@ -99,6 +99,8 @@ impl Catalogue {
             uris: Vec::new(),
             credentials: None,
             digest: routr_types::digest_minimum::DigestMinimum::default(),
+            tls_uri_scheme: None,
+            outbound_proxy: None,
             problem: None,
             updated_at_s: 0,
         };

@@ -136,6 +136,8 @@ fn register(slot: usize, registrar: u16) -> RegisterRequest {
         names_port: true,
         transport: Transport::Udp,
         request_host: "127.0.0.1".into(),
+        request_port: registrar,
+        request_transport: Transport::Udp,
         user: user.clone(),
         domain: "127.0.0.1".into(),
         secure: false,

@@ -4,12 +4,16 @@
 //! * [`cause`] has the words for a failure;
 //! * [`followed`] follows the files that a connection needs;
 //! * [`served`] follows the files of a server's own TLS;
+//! * [`sip`] has the authorities for each SIP domain, and [`sip_names`] the names in certificates of SIP
+//!   servers (RFC 5922);
 //! * [`noticed`] records that a peer asks for a client certificate.
 
 pub mod cause;
 pub mod followed;
 pub mod noticed;
 pub mod served;
+pub mod sip;
+pub mod sip_names;
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,10 +24,21 @@ use rustls::{
 };
 
 pub use self::{
-    followed::{Followed, TlsFileError, TlsFiles},
+    followed::{Followed, TlsFileError, TlsFiles, TlsSettings},
     noticed::Noticed,
     served::{ServedFiles, ServedTls},
+    sip::SipTls,
 };
+
+/// Names in a peer's certificate that count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Names {
+    /// Host names and IP addresses.
+    #[default]
+    Host,
+    /// SIP domains too (RFC 5922 §7.1).
+    SipDomain,
+}
 
 /// The authorities of a PEM file; there may be none.
 ///
@@ -50,20 +65,19 @@ pub fn system() -> (Arc<RootCertStore>, usize) {
     SYSTEM.clone()
 }
 
-/// A client that trusts these, and shows no certificate of its own.
-///
-/// # Errors
-/// In rustls' words; with its own choice of versions there is none.
-pub fn client_config(roots: impl Into<Arc<RootCertStore>>) -> Result<Arc<ClientConfig>, rustls::Error> {
-    Ok(Arc::new(trusting(roots)?.with_no_client_auth()))
-}
-
-/// A client that trusts these, without a word on its own certificate yet.
-pub fn trusting(
-    roots: impl Into<Arc<RootCertStore>>,
+/// A client that trusts these authorities, without a word on its own certificate yet.
+fn trusting(
+    roots: Arc<RootCertStore>,
+    names: Names,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder: ConfigBuilder<ClientConfig, WantsVerifier> =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots))
+        ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    Ok(match names {
+        Names::Host => builder.with_root_certificates(roots),
+        // Everything but the name is verified as above.
+        Names::SipDomain => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(sip_names::Verifier::new(roots, &provider))),
+    })
 }

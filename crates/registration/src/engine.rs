@@ -118,6 +118,7 @@ use crate::{
         outcome::Reason,
         time::{Moment, Now},
     },
+    trunk::TlsUriScheme,
 };
 use routr_types::digest_minimum::DigestMinimum;
 
@@ -137,6 +138,8 @@ pub struct EngineSettings {
     pub rate_per_registrar: Option<f64>,
     /// Minimum that a digest challenge has to offer, for all trunks.
     pub digest: DigestMinimum,
+    /// Scheme of URIs over TLS, where a trunk does not say.
+    pub tls_uri_scheme: TlsUriScheme,
     /// Trunks at most, those that are being deregistered included.
     pub max_trunks: usize,
 }

@@ -26,6 +26,10 @@ pub struct RegisterRequest {
     pub transport: Transport,
     /// Host of the Request-URI; it has no user part (RFC 3261 §10.2).
     pub request_host: Box<str>,
+    /// Port of the Request-URI: host and port are those of `target`, unless that is an outbound proxy.
+    pub request_port: u16,
+    /// Transport that the Request-URI names: `transport`, unless the outbound proxy has another one.
+    pub request_transport: Transport,
     /// User part of To and From.
     pub user: Box<str>,
     /// Host part of To and From: the registrar domain.

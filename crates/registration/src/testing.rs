@@ -15,7 +15,7 @@ use crate::{
         Settings,
         redirect_policy::{RedirectDomain, RedirectPolicy},
     },
-    trunk::{Credentials, Trunk, TrunkProblem, TrunkUri},
+    trunk::{Credentials, TlsUriScheme, Trunk, TrunkProblem, TrunkUri},
 };
 
 pub const SECOND_MS: u64 = 1_000;
@@ -69,6 +69,7 @@ pub fn settings(edges: u8, rate: Option<f64>) -> EngineSettings {
         max_in_flight: 256,
         rate_per_registrar: rate,
         digest: routr_types::digest_minimum::DigestMinimum::default(),
+        tls_uri_scheme: TlsUriScheme::default(),
     }
 }
 
@@ -94,6 +95,8 @@ pub fn trunk(reference: &str, uris: &[&str]) -> Trunk {
         uris: uris.collect(),
         credentials: Some(Credentials { username: "user".into(), password: Secret::new("right") }),
         digest: routr_types::digest_minimum::DigestMinimum::default(),
+        tls_uri_scheme: None,
+        outbound_proxy: None,
         problem: None,
         updated_at_s: 0,
     }

@@ -8,6 +8,7 @@ use routr_types::{
     host::{HostPort, Transport},
     secret::Secret,
 };
+use serde::{Deserialize, Serialize};
 
 /// Most URIs of a trunk: further ones are left out, and reported.
 pub const MAX_URIS: usize = 32;
@@ -38,6 +39,28 @@ pub struct TrunkUri {
     pub weight: u16,
 }
 
+/// Scheme of the URIs in To, From, Contact and the Request-URI over TLS; over other transports it is `sip:`.
+/// Either way the connection is TLS, and the certificate is verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsUriScheme {
+    /// `sips:`, which asks for TLS at each hop (RFC 3261 §26.2.2).
+    #[default]
+    Sips,
+    /// `sip:`, for registrars that respond to `sips:` with 416.
+    Sip,
+}
+
+/// Host that a trunk's requests go to in place of the registrar (RFC 3261 §8.1.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboundProxy {
+    /// Host name or IP address.
+    pub host: Box<str>,
+    /// Port; `None` for the transport's default, or those that the DNS names (RFC 3263 §4.2).
+    pub port: Option<u16>,
+    /// Transport to it; `None` for that of the URI.
+    pub transport: Option<Transport>,
+}
+
 /// One trunk with `sendRegister`, as parsed: at least one usable URI, in the order in which the API server
 /// gave them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +77,10 @@ pub struct Trunk {
     pub credentials: Option<Credentials>,
     /// Minimum that a digest challenge has to offer (`extended.digest`).
     pub digest: DigestMinimum,
+    /// Scheme of URIs over TLS (`extended.tlsUriScheme`); `None` for what the settings say.
+    pub tls_uri_scheme: Option<TlsUriScheme>,
+    /// Host that requests go to in place of the registrar (`extended.outboundProxy`).
+    pub outbound_proxy: Option<OutboundProxy>,
     /// Problem of the URIs that were left out, in plain words.
     pub problem: Option<Box<str>>,
     /// Time at which the API server says that it was changed last, in seconds since the Unix epoch; 0 where
@@ -69,7 +96,9 @@ impl Trunk {
         let credentials = credentials.map_or(0, |one| one.username.len() + one.password.expose().len());
         let optional = [&self.region, &self.problem].into_iter().flatten().map(|text| text.len());
         let uris = self.uris.iter().map(|uri| uri.user.len() + uri.registrar.host.len() + 8);
-        self.reference.len() + self.name.len() + credentials + optional.sum::<usize>() + uris.sum::<usize>()
+        let proxy = self.outbound_proxy.as_ref().map_or(0, |proxy| proxy.host.len());
+        let texts = self.reference.len() + self.name.len() + credentials + proxy;
+        texts + optional.sum::<usize>() + uris.sum::<usize>()
     }
 }
 

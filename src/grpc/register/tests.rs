@@ -8,6 +8,8 @@ pub fn register() -> RegisterRequest {
         names_port: true,
         transport: Transport::Tcp,
         request_host: "2001:db8::1".into(),
+        request_port: 5070,
+        request_transport: Transport::Tcp,
         user: "alice".into(),
         domain: "sip.example.com".into(),
         secure: false,
@@ -72,6 +74,29 @@ fn a_register_as_the_contract_has_it() {
     let route = message.route[0].address.clone().unwrap().uri.unwrap();
     assert_eq!((route.host.as_str(), route.port, route.lr_param), ("10.0.0.9", 5060, true));
     assert!(message.contact.is_none() && message.via.is_empty() && message.record_route.is_empty());
+}
+
+#[test]
+fn n9_an_outbound_proxy_is_the_target_and_the_second_route() {
+    let plain = sent(&register());
+    let register = RegisterRequest {
+        target: HostPort::new("proxy.example.net", 5061),
+        transport: Transport::Tls,
+        names_port: false,
+        ..register()
+    };
+    let request = sent(&register);
+    assert_eq!((request.target.as_str(), request.transport), ("proxy.example.net", 2));
+    let (message, unproxied) = (request.message.unwrap(), plain.message.unwrap());
+    assert_eq!(
+        (&message.message_type, &message.from, &message.to),
+        (&unproxied.message_type, &unproxied.from, &unproxied.to)
+    );
+    let uri = |route: &sip::Route| route.address.clone().unwrap().uri.unwrap();
+    let routes: Vec<_> = message.route.iter().map(uri).collect();
+    let hops: Vec<_> = routes.iter().map(|uri| (uri.host.as_str(), uri.port, uri.lr_param)).collect();
+    assert_eq!(hops, [("10.0.0.9", 5060, true), ("proxy.example.net", -1, true)]);
+    assert_eq!(unproxied.route.len(), 1);
 }
 
 #[test]

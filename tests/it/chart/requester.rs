@@ -148,7 +148,7 @@ fn each_secret_becomes_a_file_that_a_flag_names() {
     let objects = requester(json!({
         "token": {"secretName": "door", "key": "now"},
         "tls": {"secretName": "served", "clientCA": {"secretName": "callers", "key": "all.pem"}},
-        "sip": {"ca": {"secretName": "registrars"}, "contact": "$(HOST_IP):5080", "port": 5080},
+        "sip": {"ca": {"secretName": "registrars"}, "tls": {"secretName": "shown"}, "contact": "$(HOST_IP):5080", "port": 5080},
         "mode": "proxied",
         "extraArgs": ["--sip-bind=127.0.0.1"],
         "extraVolumes": [{"name": "own", "secret": {"secretName": "own"}}],
@@ -173,10 +173,14 @@ fn each_secret_becomes_a_file_that_a_flag_names() {
     let parsed = parsed(&expanded);
     assert_eq!(parsed.contact.unwrap().to_string(), "192.0.2.7:5080");
     assert_eq!(parsed.sip_port, 5080);
-    let files = [parsed.token_file, parsed.tls_cert, parsed.tls_key, parsed.client_ca, parsed.ca_file];
-    let files = files.map(|file| file.unwrap().to_str().unwrap().to_owned());
+    let sip = parsed.sip_tls;
+    let files = [parsed.token_file, parsed.tls_cert, parsed.tls_key, parsed.client_ca];
+    let files = files.into_iter().chain([sip.ca_file, sip.sip_tls_cert, sip.sip_tls_key]);
+    let files: Vec<_> = files.map(|file| file.unwrap().to_str().unwrap().to_owned()).collect();
     let expected = ["token/now", "tls/tls.crt", "tls/tls.key", "client-ca/all.pem", "sip-ca/ca.crt"];
-    assert_eq!(files, expected.map(|file| format!("/etc/routr/requester/{file}")));
+    let expected = expected.into_iter().chain(["sip-tls/tls.crt", "sip-tls/tls.key"]);
+    let expected: Vec<_> = expected.map(|file| format!("/etc/routr/requester/{file}")).collect();
+    assert_eq!(files, expected);
 
     // Each file is in a volume, from the Secret that was named.
     let (volumes, mounts) = (&pod(&objects)["volumes"], &container(&objects)["volumeMounts"]);
@@ -195,8 +199,9 @@ fn each_secret_becomes_a_file_that_a_flag_names() {
         assert!(items.contains(&json!({"key": key, "path": key})), "{volume:#}");
         volume["secret"]["secretName"].as_str().unwrap().to_owned()
     };
-    assert_eq!(files.each_ref().map(file_of), ["door", "served", "served", "callers", "registrars"]);
-    assert_eq!(volumes.as_array().unwrap().len(), 5, "and the one of the values: {volumes:#}");
+    let secrets: Vec<_> = files.iter().map(file_of).collect();
+    assert_eq!(secrets, ["door", "served", "served", "callers", "registrars", "shown", "shown"]);
+    assert_eq!(volumes.as_array().unwrap().len(), 6, "and the one of the values: {volumes:#}");
 
     let said = refusal(values(json!({"tls": {"clientCA": {"secretName": "callers"}}})));
     assert!(said.contains("requester.tls.clientCA.secretName needs requester.tls.secretName"), "{said}");

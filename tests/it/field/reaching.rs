@@ -1,4 +1,4 @@
-//! Rows N: the path to the registrar. N1 to N4 and N7 to N9 have cases and no tests yet.
+//! Rows N: the path to the registrar. N1 to N4 have cases and no tests here.
 
 use std::fs;
 
@@ -92,6 +92,116 @@ async fn n6_the_reason_of_a_refused_certificate_comes_first_and_whole() {
     let messages = chain.views().await.unwrap().into_values().map(|view| view.message().to_owned());
     let different: std::collections::BTreeSet<String> = messages.collect();
     assert_eq!(different.len(), cases.len(), "{different:?}");
+}
+
+/// `extended` with one text.
+fn extended(key: &str, value: &str) -> Option<prost_types::Struct> {
+    let kind = Some(prost_types::value::Kind::StringValue(value.to_owned()));
+    Some(prost_types::Struct { fields: [(key.to_owned(), prost_types::Value { kind })].into() })
+}
+
+#[tokio::test]
+async fn n7_sip_over_tls_is_settable_and_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_trunk = "  registration: { ratePerRegistrar: unlimited }\n";
+    let of_registry = "  registration: { ratePerRegistrar: unlimited, tlsUriScheme: sip }\n";
+    for (scheme, more, refused) in
+        [(None, of_trunk, true), (Some("sip"), of_trunk, false), (None, of_registry, false)]
+    {
+        let play = Play::start("N7").await;
+        let mut trunk = play.trunk("alice", "TLS");
+        trunk.extended = scheme.and_then(|scheme| extended("tlsUriScheme", scheme));
+        let requester = tls_flags(&play, dir.path(), false);
+        let setup = Setup { requester, more: more.to_owned(), ..Setup::default() };
+        let chain = Chain::with(vec![trunk], setup).await;
+        chain.registered("alice").await;
+        let codes: Vec<_> = play.of_user("alice").into_iter().flat_map(|seen| seen.codes).collect();
+        assert_eq!(codes.contains(&416), refused, "{}", play.player.dialogue());
+        chain.refresh("alice").await;
+        let refreshed = async || play.of_user("alice").len() > codes.len();
+        wait_until(refreshed, SOON, "a refresh").await;
+        chain.registered("alice").await;
+        let seen = play.of_user("alice");
+        let refusals = seen.iter().filter(|seen| seen.codes.contains(&416)).count();
+        assert_eq!(refusals, usize::from(refused), "{}", play.player.dialogue());
+        let last = seen.last().unwrap();
+        assert!(last.request_uri.starts_with("sip:") && last.contact.contains("sip:"), "{last:?}");
+    }
+}
+
+#[tokio::test]
+async fn n9_an_outbound_proxy_gets_the_requests_of_the_domain() {
+    let mut case = super::harness::case("N9");
+    // The realm is that of the domain.
+    case.digest = super::harness::case("D7").digest;
+    let play = Play::of(case, Default::default()).await;
+    let (proxy, domain) = (play.player.address(), play.player.node("domain").unwrap());
+    let mut trunk = super::harness::trunk("alice", "alice", domain, "UDP");
+    trunk.extended = extended("outboundProxy", &format!("sip:{proxy};lr"));
+    let mut wrong = super::harness::trunk("wrong", "wrong", domain, "UDP");
+    wrong.extended = extended("outboundProxy", "proxy.example.com:seventy");
+    let chain = Chain::start(vec![trunk, wrong]).await;
+    chain.registered("alice").await;
+    let seen = play.of_user("alice");
+    assert!(!seen.is_empty() && seen.iter().all(|seen| seen.node == "proxy"), "{}", play.player.dialogue());
+    assert!(seen.last().unwrap().offers_credentials(), "{}", play.player.dialogue());
+    for seen in &seen {
+        assert!(seen.request_uri.starts_with(&format!("sip:{domain}")), "{seen:?}");
+    }
+    let view = chain.becomes("wrong", "invalid", SOON, |view| !view.message().is_empty()).await;
+    assert!(view.message().starts_with("extended.outboundProxy: "), "{view:?}");
+    assert!(view.message().contains("proxy.example.com:seventy"), "{view:?}");
+    assert!(play.of_user("wrong").is_empty(), "{}", play.player.dialogue());
+}
+
+#[tokio::test]
+async fn n9_a_proxy_that_is_down_is_named_and_no_request_goes_past_it() {
+    let play = Play::start("N9").await;
+    let (open, closed) = (play.player.address(), play.player.node("domain").unwrap());
+    let mut trunk = super::harness::trunk("alice", "alice", open, "TCP");
+    trunk.extended = extended("outboundProxy", &closed.to_string());
+    let chain = Chain::start(vec![trunk]).await;
+    let view = chain.failing("alice", SOON).await;
+    assert!(view.message().contains(&closed.to_string()), "{view:?}");
+    assert!(play.of_user("alice").is_empty(), "{}", play.player.dialogue());
+}
+
+/// Writes what a client needs to trust a play over TLS, and to be trusted: the flags that name the files.
+fn tls_flags(play: &Play, dir: &std::path::Path, client: bool) -> Vec<String> {
+    let identities = play.player.identities().unwrap();
+    let mut flags = Vec::new();
+    let mut put = |flag: &str, name: &str, text: &str| {
+        let file = dir.join(name);
+        fs::write(&file, text).unwrap();
+        flags.extend([flag.to_owned(), file.to_str().unwrap().to_owned()]);
+    };
+    put("--ca-file", "ca.pem", &identities.authority);
+    if client {
+        put("--sip-tls-cert", "client.pem", &identities.client.0);
+        put("--sip-tls-key", "client-key.pem", &identities.client.1);
+    }
+    flags
+}
+
+#[tokio::test]
+async fn n8_a_registrar_that_asks_for_a_client_certificate_gets_it() {
+    let play = Play::start("N8").await;
+    let dir = tempfile::tempdir().unwrap();
+    let requester = tls_flags(&play, dir.path(), true);
+    let chain = Chain::with(vec![play.trunk("alice", "TLS")], Setup { requester, ..Setup::default() }).await;
+    chain.registered("alice").await;
+}
+
+#[tokio::test]
+async fn n8_without_a_client_certificate_the_message_says_what_to_set() {
+    let play = Play::start("N8").await;
+    let dir = tempfile::tempdir().unwrap();
+    let requester = tls_flags(&play, dir.path(), false);
+    let chain = Chain::with(vec![play.trunk("alice", "TLS")], Setup { requester, ..Setup::default() }).await;
+    let view = chain.failing("alice", SOON).await;
+    let message = view.message();
+    assert!(message.starts_with("client certificate demanded"), "{view:?}");
+    assert!(message.contains("--sip-tls-cert and --sip-tls-key"), "{view:?}");
 }
 
 #[tokio::test]

@@ -124,6 +124,7 @@ async fn unknown_keys_are_refused_and_defaults_filled_in() {
             "timeout": "40s",
             "userAgent": "Routr Connect v2",
             "require": ["gin"],
+            "tlsUriScheme": "sips",
         },
     });
     assert_eq!(stored["spec"], expected);

@@ -3,8 +3,11 @@
 use std::io;
 
 use rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, pki_types::UnixTime,
+    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
+    pki_types::UnixTime,
 };
+
+use super::sip_names::OnlyByDnsName;
 
 /// Most names of a certificate that are listed.
 const MAX_NAMES: usize = 3;
@@ -25,14 +28,16 @@ pub enum Asked {
 pub struct Settings {
     /// Names the file with authorities.
     pub authorities: &'static str,
-    /// Instruction that sets up a client certificate, as the end of a sentence; empty where there can be
-    /// none.
+    /// Instruction that sets up a client certificate, as the end of a sentence.
     pub certificate: &'static str,
 }
 
 impl Settings {
     /// Those of the Requester.
-    pub const REQUESTER: Self = Self { authorities: "--ca-file", certificate: "" };
+    pub const REQUESTER: Self = Self {
+        authorities: "--ca-file, or by --sip-tls-ca for its domain alone",
+        certificate: "; name one by --sip-tls-cert and --sip-tls-key",
+    };
     /// Those of a registry's gRPC dependencies.
     pub const GRPC: Self = Self {
         authorities: "spec.tls.caFile",
@@ -105,12 +110,21 @@ fn certificate_words(error: &CertificateError, host: &str, settings: &Settings) 
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "certificate is signed by an algorithm that is not supported here".to_owned()
         }
-        // webpki's: an authority's own certificate, as `openssl req -x509` makes them.
-        E::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "certificate is an authority's own, self-signed as a rule; a server needs another one".to_owned()
-        }
+        E::Other(other) => other_words(other, host),
         other => format!("certificate is not accepted: {other}"),
     }
+}
+
+fn other_words(error: &OtherError, host: &str) -> String {
+    if let Some(error) = error.0.downcast_ref::<OnlyByDnsName>() {
+        return format!("certificate is for {}, not {host}; {error}", names(&error.domains));
+    }
+    // webpki's: an authority's own certificate, as `openssl req -x509` makes them.
+    if error.to_string().contains("CaUsedAsEndEntity") {
+        return "certificate is an authority's own, self-signed as a rule; a server needs another one"
+            .to_owned();
+    }
+    format!("certificate is not accepted: {error}")
 }
 
 /// The names of a certificate, which webpki writes as `DnsName("sip.example.com")`.

@@ -115,7 +115,14 @@ mod tests {
     use crate::registration::{EdgePortRank, Purpose, UriChoice, UriRank, request::UriView};
 
     fn sent(at: u64) -> InFlightRequest {
-        let uri = UriView { user: "u", host: "h", port: 5060, names_port: true, transport: Transport::Udp };
+        let uri = UriView {
+            user: "u",
+            host: "h",
+            port: 5060,
+            names_port: true,
+            transport: Transport::Udp,
+            proxy: None,
+        };
         InFlightRequest {
             slot: 7,
             attempt: Attempt {

@@ -8,10 +8,10 @@ use zeroize::Zeroize;
 use crate::{
     registration::{
         UriIndex, UriSet,
-        request::UriView,
+        request::{ProxyView, UriView},
         target::{UriOrder, UriPreference, uri_order},
     },
-    trunk::{Credentials, MAX_URIS, Trunk},
+    trunk::{Credentials, MAX_URIS, TlsUriScheme, Trunk},
 };
 use routr_types::{digest_minimum::DigestMinimum, host::Transport, secret::Secret};
 
@@ -47,17 +47,20 @@ enum CredentialsLayout<'a> {
 }
 
 /// Fields that most trunks do not have.
-#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct OptionalFields<'a> {
     region: Option<&'a str>,
     problem: Option<&'a str>,
     digest: DigestMinimum,
+    tls_uri_scheme: Option<TlsUriScheme>,
+    #[serde(borrow)]
+    proxy: Option<ProxyView<'a>>,
 }
 
-impl<'a> OptionalFields<'a> {
-    fn of(region: Option<&'a str>, problem: Option<&'a str>, digest: DigestMinimum) -> Option<Self> {
-        let any = region.is_some() || problem.is_some() || !digest.is_none();
-        any.then_some(Self { region, problem, digest })
+impl OptionalFields<'_> {
+    /// `None` where the trunk has none of them.
+    fn if_any(self) -> Option<Self> {
+        (self != Self::default()).then_some(self)
     }
 }
 
@@ -134,13 +137,24 @@ impl PackedTrunk {
             name: &trunk.name,
             uris,
             credentials,
-            optional: OptionalFields::of(trunk.region.as_deref(), trunk.problem.as_deref(), trunk.digest),
+            optional: OptionalFields {
+                region: trunk.region.as_deref(),
+                problem: trunk.problem.as_deref(),
+                digest: trunk.digest,
+                tls_uri_scheme: trunk.tls_uri_scheme,
+                proxy: trunk.outbound_proxy.as_ref().map(|proxy| ProxyView {
+                    host: &proxy.host,
+                    port: proxy.port,
+                    transport: proxy.transport,
+                }),
+            }
+            .if_any(),
         })
     }
 
     /// Packs what is known of a trunk that cannot be used.
     pub fn unusable(reference: &str, name: &str, problem: &str) -> Self {
-        let optional = OptionalFields::of(None, Some(problem), DigestMinimum::default());
+        let optional = OptionalFields { problem: Some(problem), ..OptionalFields::default() }.if_any();
         Self::pack(&Layout { reference, name, optional, ..Layout::default() })
     }
 
@@ -148,7 +162,7 @@ impl PackedTrunk {
     pub fn with_problem(&self, problem: Option<&str>) -> Self {
         let mut layout = self.view().0;
         let optional = layout.optional.unwrap_or_default();
-        layout.optional = OptionalFields::of(optional.region, problem, optional.digest);
+        layout.optional = OptionalFields { problem, ..optional }.if_any();
         Self::pack(&layout)
     }
 
@@ -211,6 +225,15 @@ impl<'a> PackedTrunkRef<'a> {
         self.0.optional.map_or_else(DigestMinimum::default, |optional| optional.digest)
     }
 
+    /// Scheme of URIs over TLS, where the trunk says it.
+    pub fn tls_uri_scheme(&self) -> Option<TlsUriScheme> {
+        self.0.optional?.tls_uri_scheme
+    }
+
+    fn proxy(&self) -> Option<ProxyView<'a>> {
+        self.0.optional?.proxy
+    }
+
     /// Returns how many URIs there are, [`MAX_URIS`] at most.
     pub fn uris(&self) -> u8 {
         u8::try_from(self.0.uris.len()).unwrap_or(u8::MAX)
@@ -234,6 +257,7 @@ impl<'a> PackedTrunkRef<'a> {
             port: uri.port(),
             names_port: uri.port != 0,
             transport: uri.transport,
+            proxy: self.proxy(),
         })
     }
 
@@ -298,13 +322,15 @@ impl<'a> PackedTrunkRef<'a> {
             && self.username_and_password() == other.username_and_password()
             && self.region() == other.region()
             && self.digest() == other.digest()
+            && self.tls_uri_scheme() == other.tls_uri_scheme()
+            && self.proxy() == other.proxy()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trunk::TrunkUri;
+    use crate::trunk::{OutboundProxy, TrunkUri};
     use routr_types::host::HostPort;
 
     pub(crate) fn sample() -> Trunk {
@@ -322,6 +348,8 @@ mod tests {
             }],
             credentials: Some(Credentials { username: "a".into(), password: Secret::new("swordfish-77") }),
             digest: DigestMinimum::default(),
+            tls_uri_scheme: None,
+            outbound_proxy: None,
             problem: None,
             updated_at_s: 0,
         }
@@ -339,6 +367,7 @@ mod tests {
             port: 5060,
             names_port: true,
             transport: Transport::Tcp,
+            proxy: None,
         };
         assert_eq!(open.uri(UriIndex(0)), Some(uri));
         assert_eq!(open.uri(UriIndex(1)), None);
@@ -362,6 +391,12 @@ mod tests {
         assert!(packed.view().registers_as(&renamed.view()));
         let moved = PackedTrunk::new(&Trunk { region: None, ..sample() });
         assert!(!packed.view().registers_as(&moved.view()));
+        let plain = PackedTrunk::new(&Trunk { tls_uri_scheme: Some(TlsUriScheme::Sip), ..sample() });
+        assert!(!packed.view().registers_as(&plain.view()));
+        let proxy = OutboundProxy { host: "p".into(), port: Some(5070), transport: None };
+        let proxied = PackedTrunk::new(&Trunk { outbound_proxy: Some(proxy), ..sample() });
+        assert!(!packed.view().registers_as(&proxied.view()));
+        assert_eq!(proxied.with_problem(None).view().uri(UriIndex(0)).unwrap().next_hop(), ("p", 5070));
         let silent = PackedTrunk::new(&Trunk { credentials: None, ..sample() });
         assert!(!packed.view().registers_as(&silent.view()));
     }

@@ -40,20 +40,20 @@ impl RegistrarUsers {
 
     /// Returns whether no other trunk than this one, which is there, uses a registrar.
     pub fn is_only_user(&self, trunk: &PackedTrunkRef<'_>, (host, port): (&str, u16)) -> bool {
-        let registrar = self.hash(host, port);
+        let registrar = self.hash((host, port));
         let own = u32::from(self.registrars(trunk).contains(&registrar));
         self.trunks.get(&registrar).copied().unwrap_or(0) <= own
     }
 
     /// Each registrar of a trunk once.
     fn registrars(&self, trunk: &PackedTrunkRef<'_>) -> Vec<u64> {
-        let mut all: Vec<u64> = trunk.all_uris().map(|uri| self.hash(uri.host, uri.port)).collect();
+        let mut all: Vec<u64> = trunk.all_uris().map(|uri| self.hash(uri.next_hop())).collect();
         all.sort_unstable();
         all.dedup();
         all
     }
 
-    fn hash(&self, host: &str, port: u16) -> u64 {
+    fn hash(&self, (host, port): (&str, u16)) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         host.bytes().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
         hasher.write_u16(port);
@@ -86,6 +86,8 @@ mod tests {
             uris: uris.iter().map(uri).collect(),
             credentials: None,
             digest: routr_types::digest_minimum::DigestMinimum::default(),
+            tls_uri_scheme: None,
+            outbound_proxy: None,
             problem: None,
             updated_at_s: 0,
         })

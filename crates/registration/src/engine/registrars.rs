@@ -41,9 +41,10 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The registrar of a URI.
+    /// The registrar of a URI, or the outbound proxy in its place.
     pub fn of(uri: UriView<'_>) -> Self {
-        Self { host: uri.host.into(), port: uri.port }
+        let (host, port) = uri.next_hop();
+        Self { host: host.into(), port }
     }
 
     /// As messages, logs and JSON show it: `host:port`.

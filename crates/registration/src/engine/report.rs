@@ -281,7 +281,7 @@ impl Engine {
         }
         let held = trunk
             .uri(trunk.order().resolve(choice))
-            .is_some_and(|uri| self.registrars.held_until(uri.host) > now.at);
+            .is_some_and(|uri| self.registrars.held_until(uri.next_hop().0) > now.at);
         if due && held {
             return "waiting as the registrar asked".to_owned();
         }

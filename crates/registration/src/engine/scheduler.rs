@@ -153,7 +153,7 @@ impl Engine {
         let register = request::register(
             &self.registry,
             trunk.reference(),
-            uri,
+            (uri, trunk.tls_uri_scheme().unwrap_or(self.settings.tls_uri_scheme)),
             (trunk.credentials(), trunk.digest().and(self.settings.digest)),
             edge_port,
             &attempt,

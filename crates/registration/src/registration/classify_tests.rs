@@ -21,6 +21,16 @@ fn outcome(code: u16, change: impl FnOnce(&mut RegisterResponse)) -> Outcome {
 }
 
 #[test]
+fn n7_a_416_names_the_setting_for_the_scheme() {
+    let response = RegisterResponse { code: Some(416), ..RegisterResponse::default() };
+    let (outcome, failure) = verdict_of(response, 600, 0);
+    assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
+    let message = &failure.message;
+    assert!(message.starts_with("the registrar responded with 416; "), "{message}");
+    assert!(message.contains("tlsUriScheme in spec.registration or the trunk's extended"), "{message}");
+}
+
+#[test]
 fn the_granted_expiry_is_the_contacts_else_the_headers_else_what_was_asked() {
     let cases = [
         (Some(300), None, Some(300)),

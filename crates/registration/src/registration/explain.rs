@@ -114,6 +114,10 @@ fn hint(response: &RegisterResponse, outcome: &Outcome) -> (Reason, String) {
             Some(423) => {
                 plain(Reason::IntervalTooBrief, ", with a Min-Expires that is not above what was asked")
             }
+            Some(416) => plain(
+                Reason::Refused,
+                "; over TLS, tlsUriScheme in spec.registration or the trunk's extended chooses between sips: and sip:",
+            ),
             Some(500..=599) => plain(Reason::RegistrarFailed, ""),
             Some(_) => plain(Reason::Refused, ""),
         },

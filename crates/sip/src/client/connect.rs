@@ -59,9 +59,10 @@ pub(super) async fn finish(
     let (outgoing, queue) = mpsc::channel(MAX_QUEUED_MESSAGES);
     let connection = || Arc::new(Connection::new(id, target.clone(), addresses, outgoing));
     match (target.destination.transport, &pool.settings().tls) {
-        (Transport::Tls, Some(config)) => {
+        (Transport::Tls, Some(trust)) => {
             let asked = Noticed::default();
-            let tls = tls(config, &target.destination.host, tcp, &asked);
+            let config = trust.config(&target.destination.host);
+            let tls = tls(&config, &target.destination.host, tcp, &asked);
             let tls = timeout_at(until, tls).await.unwrap_or_else(|_| {
                 let happened = format!("TLS handshake not finished within {} s", within.as_secs_f32());
                 Err(ConnectError::Tls(cause::handshake_words(

@@ -34,6 +34,7 @@ use super::{
 use routr_net::{
     connect::{no_connection_within, race, tcp},
     descriptors,
+    tls::SipTls,
 };
 
 /// Time that the task of a connection may take to close it.
@@ -59,7 +60,7 @@ pub(super) struct Connections {
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) bind: IpAddr,
-    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(super) tls: Option<Arc<SipTls>>,
     /// Time limit for one target with all its addresses, TLS handshake included.
     pub(super) connect_within: Duration,
     /// Time that a connection that is out of use lives on: Timer F.

@@ -10,7 +10,11 @@ mod streams;
 mod tls;
 mod udp;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
@@ -27,8 +31,10 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::{
     message::{Message, StreamParser},
+    transaction::Timers,
     uri::SipUri,
 };
+use routr_net::tls::SipTls;
 
 /// Fails the test instead of hanging.
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -129,7 +135,7 @@ impl Server {
         if transport == Transport::Tls {
             let authority = authority();
             acceptor = Some(TlsAcceptor::from(Arc::new(serving(&authority, params(["127.0.0.1"])))));
-            options.tls = Some(trusting(&authority));
+            options.tls = Some(Arc::new(SipTls::fixed(trusting(&authority))));
         }
         Self { listener, acceptor, to: destination(address, transport), options }
     }

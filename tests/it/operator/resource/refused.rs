@@ -94,6 +94,11 @@ fn refused() -> Vec<(Value, &'static str, &'static str)> {
             "supported values: \"MD5\", \"SHA-256\"",
         ),
         (
+            registration("tlsUriScheme", json!("https")),
+            "spec.registration.tlsUriScheme",
+            "supported values: \"sips\", \"sip\"",
+        ),
+        (
             registration("require", json!(["gin", "a b"])),
             "spec.registration.require",
             "write a SIP option tag, such as gin",

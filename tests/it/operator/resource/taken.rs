@@ -30,6 +30,7 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
                 "credentials": true, "maxTime": "1s",
             },
             "digest": { "minAlgorithm": "SHA-256", "requireQop": true },
+            "tlsUriScheme": "sip",
         } }),
         json!({ "registration": { "redirects": { "domains": [], "maxTime": "24h" }, "digest": {} } }),
         // null is as good as absent.
@@ -41,7 +42,7 @@ async fn what_is_good_is_taken_and_good_for_the_operator() {
             "cache": { "provider": null, "parameters": null, "parametersSecretRef": null, "passwordSecretRef": null },
             "registration": {
                 "expires": null, "maxInFlight": null, "ratePerRegistrar": null, "timeout": null, "userAgent": null,
-                "require": null,
+                "require": null, "tlsUriScheme": null,
             },
             "tls": { "caFile": null, "certFile": null, "keyFile": null },
             "edgePorts": [{ "address": "e", "region": null }],

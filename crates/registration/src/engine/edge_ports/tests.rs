@@ -22,6 +22,8 @@ fn trunk() -> PackedTrunk {
         }],
         credentials: None,
         digest: routr_types::digest_minimum::DigestMinimum::default(),
+        tls_uri_scheme: None,
+        outbound_proxy: None,
         problem: None,
         updated_at_s: 0,
     })

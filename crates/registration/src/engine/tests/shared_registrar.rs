@@ -4,7 +4,10 @@ use super::{
     sim::{HOUR, MINUTE, SECOND_MS, Sent, Sim, settings},
     world::{Policy, trunk},
 };
-use crate::registration::{Purpose, state::TrunkState};
+use crate::{
+    registration::{Purpose, state::TrunkState},
+    trunk::{OutboundProxy, Trunk},
+};
 
 #[test]
 fn a_503_with_retry_after_holds_for_all_trunks_of_that_registrar_and_no_other() {
@@ -19,6 +22,38 @@ fn a_503_with_retry_after_holds_for_all_trunks_of_that_registrar_and_no_other() 
     assert!(asked <= 4, "{asked} REGISTERs, all in flight when it said so");
     sim.policy("busy", Policy::Grants(600));
     sim.run(3 * MINUTE);
+    assert_eq!(sim.counts().registered, 40);
+}
+
+#[test]
+fn n9_budgets_and_outages_count_by_the_outbound_proxy() {
+    let behind = |number: usize, proxy: &str| {
+        let proxy = OutboundProxy { host: proxy.into(), port: Some(5070), transport: None };
+        let reference = format!("t{number:05}");
+        let uri = format!("u{number}@domain{number}");
+        Trunk { outbound_proxy: Some(proxy), ..trunk(&reference, &[uri.as_str()]) }
+    };
+    let trunks: Vec<_> = (0..40).map(|number| behind(number, ["busy", "well"][number % 2])).collect();
+    let mut sim = Sim::with(&trunks);
+    sim.policy("busy", Policy::busy(900));
+    sim.run(14 * MINUTE);
+    assert_eq!(sim.counts().registered, 20);
+    assert!(sim.log.iter().all(|sent| ["busy", "well"].contains(&&*sent.host) && sent.port == 5070));
+    let asked = sim.log.iter().filter(|sent| sent.host == "busy").count();
+    assert!(asked <= 4, "{asked} REGISTERs, all in flight when it said so");
+    assert!(sim.view("t00000").aor.ends_with("@domain0"));
+    sim.policy("busy", Policy::Grants(600));
+    sim.run(3 * MINUTE);
+    assert_eq!(sim.counts().registered, 40);
+    // Another proxy, or none any more: it registers there soon.
+    sim.forget_log();
+    sim.put(&behind(0, "other"));
+    sim.put(&Trunk { outbound_proxy: None, ..behind(1, "well") });
+    sim.sync();
+    sim.run(MINUTE);
+    let hosts = |reference| sim.of(reference).iter().map(|sent| sent.host.clone()).collect::<Vec<_>>();
+    assert!(hosts("t00000").contains(&"other".to_owned()), "{:?}", hosts("t00000"));
+    assert!(hosts("t00001").contains(&"domain1".to_owned()), "{:?}", hosts("t00001"));
     assert_eq!(sim.counts().registered, 40);
 }
 

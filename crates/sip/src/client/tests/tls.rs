@@ -27,7 +27,11 @@ async fn cause_with(config: ServerConfig, tls: Arc<ClientConfig>, host: &str) ->
 }
 
 async fn cause(address: SocketAddr, tls: Arc<ClientConfig>, host: &str) -> String {
-    let options = ClientOptions { tls: Some(tls), timers: quick(), ..ClientOptions::default() };
+    let options = ClientOptions {
+        tls: Some(Arc::new(SipTls::fixed(tls))),
+        timers: quick(),
+        ..ClientOptions::default()
+    };
     let client = Client::start(options).unwrap();
     let to = Destination { host: host.into(), port: Some(address.port()), transport: Transport::Tls };
     match within(client.send(register(1), &to)).await.unwrap_err() {
@@ -195,7 +199,10 @@ async fn n6_a_peer_that_speaks_no_tls() {
 async fn n6_a_host_that_no_certificate_can_name() {
     let (_listener, address) = listen().await;
     let names = crate::client::resolve::Names::with_hosts("127.0.0.1 a-.example\n").unwrap();
-    let options = ClientOptions { tls: Some(trusting(&authority())), ..ClientOptions::default() };
+    let options = ClientOptions {
+        tls: Some(Arc::new(SipTls::fixed(trusting(&authority())))),
+        ..ClientOptions::default()
+    };
     let client = Client::start_with(options, names).unwrap();
     let to = Destination { host: "a-.example".into(), port: Some(address.port()), transport: Transport::Tls };
     let error = within(client.send(register(1), &to)).await.unwrap_err();
