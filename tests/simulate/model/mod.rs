@@ -322,8 +322,8 @@ impl Model {
         })
     }
 
-    /// For how long all places of the acting run were taken since then, where there are two at most: refreshes
-    /// go before all else, and those of a few short bindings at a slow registrar take them all.
+    /// For how long all places of the acting run were taken since then, where there are two at most.
+    /// Refreshes go before all else, and those of a few short bindings at a slow registrar take them all.
     pub fn taken_ms(&self, since: u64, at: u64) -> u64 {
         let Some((_, run)) = self.acting().filter(|_| self.settings.max_in_flight <= 2) else { return 0 };
         let now = run.full_since.map(|from| (from, at));

@@ -70,8 +70,8 @@ impl Outages {
         self.silences.iter().any(|(name, trunks)| here(name) && trunks.len() >= 2)
     }
 
-    /// Whether a run may take the Requester for down, and probe it only: what an EdgePort keeps to itself looks
-    /// like that, too.
+    /// Whether a run may take the Requester for down, and only probe it: what an EdgePort keeps to itself
+    /// looks like that, too.
     pub fn the_requester_looks_down(&self) -> bool {
         self.deadlines as usize >= TRUNKS
     }
