@@ -12,7 +12,7 @@ use crate::transaction::Timers;
 use routr_net::{addresses::AddressPolicy, tls::SipTls};
 use routr_types::host::{Transport, UriHost};
 
-/// Settings of a [`Client`].
+/// Settings of a [`Client`](super::Client).
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// The local address of the UDP socket and of connections. `0.0.0.0` reaches IPv4 only, `::` both
