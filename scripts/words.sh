@@ -47,10 +47,8 @@ for scope in documents product everywhere; do
         "$(git grep -nIiP "\b($pattern)\b" -- "${places[@]}" "$quoted" | grep -viP '"[^"]*\bnobody\b[^"]*"' || true)"
 done
 
-# Folders whose doc comments still begin with a question word; none may be added.
-not_yet=(':!tests/chaos' ':!tests/simulate')
 report 'doc comments that begin with a question word: begin with a verb ("Returns whether ...") or a noun' \
-    "$(git grep -nIP -B1 '^\s*//[/!] (What|Whether|How|Who|Whose|Which|Why|When|Where|See the module)\b' -- benches crates fuzz src tests "${not_yet[@]}" |
+    "$(git grep -nIP -B1 '^\s*//[/!] (What|Whether|How|Who|Whose|Which|Why|When|Where|See the module)\b' -- benches crates fuzz src tests |
         awk '/-[0-9]+- *\/\/[\/!] ./ { before = 1; next } /:[0-9]+:/ { if (!before) print; before = 0; next } { before = 0 }' || true)"
 
 report "comments wider than $width columns" \

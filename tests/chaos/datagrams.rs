@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// What a wire does to each datagram, in both directions. The default is nothing.
+/// Faults of a wire for each datagram, in both directions. The default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Weather {
     /// Of a hundred, so many are lost.
@@ -30,7 +30,7 @@ struct State {
 }
 
 impl State {
-    /// When each copy of a datagram is to arrive; none when it is lost.
+    /// Returns the delay of each copy of a datagram; none when it is lost.
     fn copies(&mut self) -> Vec<Duration> {
         let Weather { lost, doubled, late } = self.weather;
         if self.rng.random_range(0..100) < lost {

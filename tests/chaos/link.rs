@@ -24,7 +24,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// Pieces that may be under way in each direction of a delayed connection.
 const UNDER_WAY: usize = 256;
 
-/// What a wire does.
+/// State of a wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     /// Nothing of its own.
@@ -51,7 +51,7 @@ struct Wiring {
 }
 
 impl Wiring {
-    /// Whether a connection that was made to `upstream` may go on.
+    /// Returns whether a connection that was made to `upstream` may continue.
     fn keeps(self, upstream: u16) -> bool {
         self.upstream == upstream && !matches!(self.mode, Mode::Cut | Mode::HangUp)
     }
@@ -62,7 +62,7 @@ impl Wiring {
 pub struct Flow {
     /// The client's port.
     pub from: u16,
-    /// Whose it is; anyone who finds out writes it here.
+    /// Owner of the connection; anyone who finds out writes it here.
     pub owner: OnceLock<usize>,
     sent: Arc<AtomicUsize>,
 }
@@ -102,7 +102,7 @@ impl Link {
         Self { port, home: upstream, flows, wiring, _end: end.drop_guard() }
     }
 
-    /// Where it listens.
+    /// Returns the port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -57,13 +57,13 @@ struct Args {
     /// Print the names of the scenarios and end.
     #[arg(long)]
     list: bool,
-    /// How many scenarios run at a time, each in a world of its own.
+    /// Number of scenarios that run at a time, each in a world of its own.
     #[arg(long, default_value_t = 2)]
     lanes: usize,
     /// Trunks in each world.
     #[arg(long, default_value_t = 1_000)]
     trunks: usize,
-    /// Where the logs of failed scenarios go.
+    /// Folder for the logs of failed scenarios.
     #[arg(long, default_value = "target/chaos")]
     logs: PathBuf,
 }

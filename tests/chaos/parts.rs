@@ -19,11 +19,11 @@ use crate::support::process::{Process, command, tail};
 use crate::support::service::Service;
 use crate::support::wait::wait_for;
 
-/// What starts up should take no longer.
+/// Longest time that a start should take.
 pub const START: Duration = Duration::from_secs(30);
 /// The registrar's domain in all addresses of record.
 pub const DOMAIN: &str = "127.0.0.1";
-/// What every password has in it, that of Redis too: a search for it is a search for all.
+/// Part of every password, that of Redis too: a search for it is a search for all.
 pub const MARK: &str = "kept-2-Ourselves";
 /// `spec.instanceId`.
 pub const INSTANCE: &str = "chaos";
@@ -63,7 +63,7 @@ pub fn trunk(user: &str, port: u16, transport: &str) -> Trunk {
 /// The first argument of this program when it plays an API server.
 pub const API_SERVER: &str = "api-server";
 
-/// What this program does as an API server: serves the trunks of a file on a port, for good.
+/// Acts as an API server: serves the trunks of a file on a port, for good.
 pub async fn serve_api(port: &str, file: &Path) {
     let bytes = fs::read(file).expect("the file of the trunks");
     let list = FindByResponse::decode(&bytes[..]).expect("trunks as protobuf");
@@ -146,7 +146,7 @@ async fn listening(process: &mut Process, port: u16, what: &str) {
     wait_for(probe, START, &format!("{what} to listen")).await;
 }
 
-/// Where the registry finds the others.
+/// Ports at which the registry finds the others.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     pub api: u16,

@@ -18,7 +18,7 @@ const CONNECTIONS: u64 = 50;
 /// Of those that do nothing, or next to nothing.
 const IDLERS: u64 = 300;
 
-/// What is sent.
+/// Content that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poke {
     /// Random bytes, connection after connection.

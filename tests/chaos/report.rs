@@ -1,4 +1,4 @@
-//! What a person sees: a line for each scenario as it ends, and a table at the end.
+//! Output for a person: a line for each scenario as it ends, and a table at the end.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,26 +16,26 @@ use crate::watch::{PACE, Sample, Watch, Watched};
 /// The words of a kind of world.
 pub trait Kind: Clone + Debug {
     type Fault: Clone + Debug;
-    /// What must be said while something is broken.
+    /// Report that is required while something is broken.
     type Says: Copy + Debug;
-    /// What cannot be said by faults that begin and end.
+    /// Course of events that faults with a beginning and an end cannot express.
     type Special: Copy + Debug;
 
     /// Returns what may be reported as not working, rightly, while that is broken.
     fn suspect(fault: &Self::Fault) -> Option<&'static str>;
 }
 
-/// See the module.
+/// A scenario: its steps, and what is required during and after them.
 #[derive(Clone, Debug)]
 pub struct Scenario<K: Kind> {
     pub name: String,
-    /// Whether it is one of the few of `--quick`.
+    /// True if it is one of the few of `--quick`.
     pub quick: bool,
     /// One after the other.
     pub steps: Vec<Step<K>>,
-    /// Whether no binding may be missing at any moment.
+    /// True if no binding may be missing at any moment.
     pub kept: bool,
-    /// How long it may take until all is well again and said to be.
+    /// Longest time until all is well again and reported healthy.
     pub recovers: Duration,
     /// By how many MiB the memory of a process may grow meanwhile.
     pub peak: u64,
@@ -69,10 +69,10 @@ pub struct Step<K: Kind> {
     pub says: Vec<K::Says>,
 }
 
-/// What came of one.
+/// Outcome of a scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// How long something was broken.
+    /// Time for which something was broken.
     pub out: Duration,
     /// From the end of the faults until all trunks were registered and everything said to be well.
     pub back: Duration,
@@ -83,26 +83,26 @@ pub struct Outcome {
     /// By how much the watcher itself was late at most: on a machine that is too busy nothing can be judged
     /// by times.
     pub late: Duration,
-    /// What was not true.
+    /// Requirements that were not met.
     pub wrong: Vec<String>,
 }
 
 /// The most memory that a process had.
 pub struct Peak {
     pub name: &'static str,
-    /// Whether it is a registry, for the table of the report.
+    /// True for a registry, which is in the table of the report.
     pub registry: bool,
     /// In KiB, as is what it needs when all is well.
     pub peak: u64,
     pub usual: u64,
 }
 
-/// What a step was, for what must have been said in it.
+/// A step as it was played, for the check of what must have been said in it.
 pub struct Played<'a, K: Kind, B> {
     pub step: &'a Step<K>,
-    /// What the world noted before it.
+    /// Notes of the world before it.
     pub before: B,
-    /// When all was broken.
+    /// Moment when all was broken.
     pub began: Instant,
     ended: Instant,
 }
@@ -111,11 +111,11 @@ pub struct Played<'a, K: Kind, B> {
 pub trait World {
     type Kind: Kind;
     type Watched: Watched;
-    /// What has to be known or to live while a fault is on.
+    /// State that is kept while a fault is on.
     type Broken: Default;
-    /// What is noted before each step.
+    /// Notes that are taken before each step.
     type Before;
-    /// Whether all has to be well between two steps, so that the next one has something to break.
+    /// True if all has to be well between two steps, so that the next one has something to break.
     const WELL_BETWEEN_STEPS: bool;
 
     fn watch(&self) -> &Watch<Self::Watched>;
@@ -147,7 +147,7 @@ pub trait World {
     async fn at_rest(&mut self) -> Result<(), String>;
     /// Looks for passwords and panics in all that was said.
     async fn assert_discreet(&self) -> Result<(), String>;
-    /// What is worth keeping after a failure: file names with their contents.
+    /// Returns what is worth keeping after a failure: file names with their contents.
     fn logs(&self) -> Vec<(&'static str, String)>;
 }
 
@@ -172,7 +172,7 @@ pub fn not_started(name: &str, problem: &str, report: &Report) {
     report.add(name, Outcome { wrong, ..Outcome::default() });
 }
 
-/// What a panic said.
+/// Returns the text of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
@@ -238,7 +238,7 @@ async fn play_step<'a, W: World>(step: &'a Step<W::Kind>, world: &mut W) -> Play
     Played { step, before, began, ended }
 }
 
-/// What the watcher saw.
+/// Judges what the watcher saw.
 fn judge<W: World>(
     scenario: &Scenario<W::Kind>,
     world: &W,

@@ -1,4 +1,4 @@
-//! What must be true of a registry's trunks beside Kamailio's location table.
+//! Comparison of a registry's trunks with Kamailio's location table.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,11 +11,11 @@ use crate::watch::{Findings, IN_A_ROW, Look};
 /// seconds, from when it sent the answer, and two tables cannot be looked at in the same moment.
 const ROUNDING_MS: u64 = 3_000;
 
-/// What is known of Kamailio's table beside what is seen.
+/// Facts about Kamailio's table that cannot be seen in it.
 pub struct TableFacts<'a> {
-    /// Whether the registry that is asked runs and is not stopped.
+    /// True if the registry that is asked runs and is not stopped.
     pub responds: bool,
-    /// When Kamailio last lost its table, in milliseconds since the Unix epoch.
+    /// Time at which Kamailio last lost its table, in milliseconds since the Unix epoch.
     pub table_lost_ms: u64,
     /// Until when a fake lied to the registry about what is registered; `u64::MAX` while it still does.
     pub lies_until_ms: u64,

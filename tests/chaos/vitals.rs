@@ -1,4 +1,4 @@
-//! What Linux says of a process: its memory, descriptors, time used and when it started.
+//! Vital signs of a process, as Linux shows them: its memory, descriptors, time used and start.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ const TICKS: f64 = 100.0;
 /// A process at a moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Vitals {
-    /// When it started, in clock ticks since the start of the machine: with the pid, its identity.
+    /// Time of its start, in clock ticks since the start of the machine: with the pid, its identity.
     pub started: u64,
     /// Processor time used, in seconds.
     pub cpu: f64,

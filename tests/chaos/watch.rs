@@ -32,18 +32,18 @@ pub const DEPENDENCIES: [&str; 3] = ["api", "requester", "cache"];
 
 /// One look at what a world says.
 pub trait Sample: Clone + Send + Sync + 'static {
-    /// When it began.
+    /// Returns when it began.
     fn at(&self) -> Instant;
-    /// When it ended.
+    /// Returns when it ended.
     fn ended(&self) -> Instant;
-    /// What it shows, on one line.
+    /// Returns what it shows, on one line.
     fn line(&self) -> String;
 }
 
-/// Where to look, and how it is judged.
+/// Places to look at, and how they are judged.
 pub trait Watched: Send + Sync + 'static {
     type Sample: Sample;
-    /// What the watcher cannot see by itself.
+    /// Facts that the watcher cannot see by itself.
     type Facts: Clone + PartialEq + Send + 'static;
     type Judge: Default + Send;
 
@@ -86,7 +86,7 @@ pub trait Watched: Send + Sync + 'static {
 /// One look at all trunks.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    /// When it began, in milliseconds since the Unix epoch.
+    /// Time at which it began, in milliseconds since the Unix epoch.
     pub at_ms: u64,
     /// `None` when the list does not answer.
     pub trunks: Option<BTreeMap<String, TrunkView>>,
@@ -94,12 +94,12 @@ pub struct Look {
     pub bindings: Option<Vec<Binding>>,
 }
 
-/// What was found so far.
+/// Findings so far.
 #[derive(Default)]
 pub struct Findings {
     /// The fewest addresses of record that had a binding while Kamailio responded.
     pub fewest: Option<usize>,
-    /// What was not true, each with how often.
+    /// Requirements that were not met, each with how often.
     pub wrong: BTreeMap<String, (u32, String)>,
 }
 
@@ -165,7 +165,7 @@ impl<W: Watched> Watch<W> {
         lock(&self.seen)
     }
 
-    /// What is known beside what is seen.
+    /// Returns what is known beside what is seen.
     pub fn facts(&self) -> MutexGuard<'_, W::Facts> {
         lock(&self.facts)
     }
@@ -175,7 +175,7 @@ impl<W: Watched> Watch<W> {
         self.samples.borrow().clone()
     }
 
-    /// What was seen, one line for each look.
+    /// Returns what was seen, one line for each look.
     pub fn protocol(&self) -> String {
         let seen = self.seen();
         let Some(first) = seen.samples.first() else { return String::new() };
@@ -228,7 +228,7 @@ async fn until<T>(
     }
 }
 
-/// What the tasks of a watcher share.
+/// State that the tasks of a watcher share.
 struct Watcher<W: Watched> {
     places: W,
     seen: Arc<Mutex<Seen<W::Sample>>>,
@@ -290,7 +290,7 @@ impl<W: Watched> Watcher<W> {
     }
 }
 
-/// What an engine says, on one line.
+/// Returns what an engine says, on one line.
 pub fn brief(summary: &Summary) -> String {
     let healths = [&summary.api, &summary.requester, &summary.cache].map(|h| (h.ok, h.message.clone()));
     format!(

@@ -11,7 +11,7 @@ use crate::{
     world::State,
 };
 
-/// What comes of it.
+/// Outcome of a REGISTER's arrival.
 pub enum Arrival {
     /// No response.
     Silence,
@@ -41,7 +41,7 @@ impl State {
         format!("requester:{}", 40_000 + self.requester.restarts)
     }
 
-    /// Whether a Contact is one that the Requester does not write any more.
+    /// Returns whether a Contact is one that the Requester does not write any more.
     pub fn is_former_contact(&self, contact: &str) -> bool {
         let java = self.rules.field.is_some_and(|field| field.requester == RequesterKind::Java);
         java && contact != self.java_contact()

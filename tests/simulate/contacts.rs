@@ -1,4 +1,4 @@
-//! What a registrar's 200 lists: the Contacts that it holds for an address of record, in the ways of the
+//! Contacts that a registrar's 200 lists: those that it holds for an address of record, in the ways of the
 //! field.
 
 use rand::{RngExt, rngs::SmallRng};
@@ -7,7 +7,7 @@ use routr_types::extension::ReportedBinding;
 
 use crate::registrar::{Bound, code};
 
-/// How a registrar lists Contacts.
+/// Way in which a registrar lists Contacts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Listing {
     /// All that it holds, as they were sent; older ones first.

@@ -21,7 +21,7 @@ use crate::{
     world::{State, World},
 };
 
-/// What the API server is like.
+/// State of the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Api {
     Up,
@@ -34,7 +34,7 @@ pub enum Api {
     Malformed,
 }
 
-/// What the store is like.
+/// State of the store.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StoreMode {
     Up,
@@ -46,13 +46,13 @@ pub enum StoreMode {
     Full,
 }
 
-/// What the store holds; it outlives the processes.
+/// Contents of the store; they outlive the processes.
 #[derive(Default)]
 pub struct Records {
     pub all: BTreeMap<Box<str>, Record>,
     /// Rises when data is lost.
     pub epoch: u64,
-    /// When it last failed, or lost data.
+    /// Time at which it last failed, or lost data.
     pub bad_at: u64,
     /// An older copy, for a restart with that.
     pub copy: BTreeMap<Box<str>, Record>,
@@ -61,7 +61,7 @@ pub struct Records {
     pub restored: bool,
 }
 
-/// See the module.
+/// The API server, as one run of an engine sees it.
 pub struct Source {
     pub world: Arc<World>,
     pub life: Arc<Life>,
@@ -69,7 +69,8 @@ pub struct Source {
 }
 
 impl State {
-    /// What a listing that begins now will say, and the pages of it.
+    /// Returns the state of the API server, the trunks in a listing that begins now, and whether some are
+    /// missing.
     fn listing(&mut self, run: u32) -> (Api, Vec<Item>, bool) {
         let mut items: Vec<Item> = self
             .catalogue
@@ -148,7 +149,7 @@ impl Source {
     }
 }
 
-/// See the module.
+/// The store, as one run of an engine sees it.
 pub struct Keep {
     pub world: Arc<World>,
     pub run: u32,

@@ -1,5 +1,5 @@
-//! Which of the field's habits a world has: its Requester, its EdgePorts, how many registrars, and what is
-//! wrong from the start.
+//! Habits of the field that a world has: its Requester, its EdgePorts, the number of its registrars, and what
+//! is wrong from the start.
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -20,7 +20,7 @@ pub enum RequesterKind {
     Java,
 }
 
-/// What stands between the Requester and the registrars.
+/// Path between the Requester and the registrars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// Nothing: an EdgePort is only the host of the Contact.
@@ -31,7 +31,7 @@ pub enum Path {
     LoopingEdgePorts,
 }
 
-/// See the module.
+/// Habits of the field that a world has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Field {
     pub requester: RequesterKind,
@@ -41,7 +41,7 @@ pub struct Field {
     /// Registrars that are silent at the start, and for how many milliseconds.
     pub silent_at_start: usize,
     pub silence_ms: u64,
-    /// How often an outage of a registrar or an EdgePort happens, beside the other events.
+    /// Weight of an outage of a registrar or an EdgePort, beside the other events.
     pub outages: u32,
 }
 
@@ -75,12 +75,12 @@ impl Field {
         })
     }
 
-    /// Whether the Requester is ours.
+    /// Returns whether the Requester is ours.
     pub fn is_ours(&self) -> bool {
         matches!(self.requester, RequesterKind::Ours { .. })
     }
 
-    /// How many requests the Requester says that it takes at a time.
+    /// Returns how many requests the Requester says that it takes at a time.
     pub fn capacity(&self) -> Option<u32> {
         match self.requester {
             RequesterKind::Ours { capacity } => Some(capacity),

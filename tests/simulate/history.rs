@@ -1,5 +1,5 @@
-//! What happened, as text: one line for each thing that passed a port, each view, each line of the log. The
-//! same seed gives the same text to the byte.
+//! Events of a world, as text: one line for each thing that passed a port, each view, each line of the log.
+//! The same seed gives the same text to the byte.
 
 use std::{cell::RefCell, fmt, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::world::World;
 /// Every secret of a world begins with this, so one search finds them all.
 pub const SECRET: &str = "hush-";
 
-/// See the module.
+/// Text of everything that happened in a world.
 #[derive(Default)]
 pub struct History {
     text: String,

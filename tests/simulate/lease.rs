@@ -66,7 +66,7 @@ impl LeadershipFence {
 }
 
 impl LeaseServer {
-    /// Which other process has the right to send now.
+    /// Returns another process that has the right to send now.
     pub fn who_holds(&self, but: u32) -> Option<u32> {
         let mut others =
             self.terms.iter().filter(|(life, valid)| life.id != but && !life.is_dead() && valid.holds());

@@ -19,7 +19,7 @@ use crate::{
     world::{State, World},
 };
 
-/// What is wrong with an EdgePort.
+/// Fault of an EdgePort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EdgeFault {
     /// It takes what is sent, and nothing comes back.
@@ -30,7 +30,7 @@ pub enum EdgeFault {
     Unknown,
 }
 
-/// What the Requester is like.
+/// State of the Requester.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mode {
     Up,
@@ -51,10 +51,10 @@ pub struct RequesterState {
     pub home: Mode,
     /// Cancelled when all its connections break.
     pub connections: CancellationToken,
-    /// What is wrong with which EdgePorts.
+    /// EdgePorts that have a fault, and which.
     pub dead_edges: Vec<(String, EdgeFault)>,
-    /// How often the Requester was started again: Routr's Java one writes another port into the Contact each
-    /// time.
+    /// Number of times that the Requester was started again: Routr's Java one writes another port into the
+    /// Contact each time.
     pub restarts: u32,
     /// EdgePorts that gave way to others.
     pub replaced: u32,
@@ -66,13 +66,13 @@ impl RequesterState {
         Self { mode: home.clone(), home, connections, dead_edges: Vec::new(), restarts: 0, replaced: 0 }
     }
 
-    /// What is wrong with an EdgePort, if anything is.
+    /// Returns the fault of an EdgePort, if it has one.
     pub fn edge_fault(&self, host: &str) -> Option<EdgeFault> {
         self.dead_edges.iter().find(|(name, _)| name == host).map(|(_, fault)| *fault)
     }
 }
 
-/// What becomes of one call.
+/// Fate of one call.
 enum Fate {
     /// It fails after so many milliseconds; the request may go out nevertheless.
     Fails(u64, SendError, bool),
@@ -197,7 +197,7 @@ impl Requester for SimRequester {
 }
 
 impl World {
-    /// Whether it is a removal that a mutant swallows: said to be done, and not sent.
+    /// Returns whether it is a removal that a mutant swallows: said to be done, and not sent.
     fn swallows(&self, request: &RegisterRequest) -> bool {
         self.broken == Mutant::LostRemoval && request.expires == 0
     }

@@ -31,7 +31,7 @@ pub type SimRequesterPort = Gated<Fenced<SimRequester>>;
 pub type SimStore = Gated<Fenced<Keep>>;
 pub type SimReload = Reload<Source, SimRequesterPort, SimStore>;
 
-/// What the engine of a process may take at its end.
+/// Time that the engine of a process may take at its end.
 const GRACE: Duration = Duration::from_millis(800);
 
 /// An engine that runs.
@@ -41,7 +41,7 @@ pub struct Started {
     pub stop: CancellationToken,
 }
 
-/// How to reach it.
+/// Handles to reach an engine with.
 #[derive(Clone)]
 pub struct Reach {
     pub run: u32,

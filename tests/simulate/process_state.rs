@@ -21,15 +21,15 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::history;
 
-/// What the wall clock shows when a history begins: 2026-09-21.
+/// Wall-clock time at which a history begins, in milliseconds since the Unix epoch: 2026-09-21.
 pub const EPOCH_MS: u64 = 1_790_000_000_000;
 
 /// A machine: its clocks outlive its processes.
 pub struct Machine {
     start: Instant,
-    /// How far the wall clock is ahead, in milliseconds.
+    /// Time that the wall clock is ahead, in milliseconds.
     pub wall_ahead: AtomicI64,
-    /// How much faster the monotonic clock of the election is, in millionths.
+    /// Drift of the election's monotonic clock, in millionths; positive when it is faster.
     pub drift: i64,
 }
 
@@ -51,7 +51,7 @@ impl Machine {
         self.start + Duration::from_secs(1_000) + elapsed.saturating_add_signed_micros(drift)
     }
 
-    /// What moment of the simulation that is.
+    /// Returns the moment of the simulation at which the monotonic clock of the machine shows `steady`.
     pub fn when(&self, steady: Instant) -> Instant {
         let left = steady.saturating_duration_since(self.steady());
         Instant::now() + left.mul_f64(1_000_000.0 / (1_000_000 + self.drift) as f64)
@@ -69,14 +69,14 @@ impl AddSigned for Duration {
     }
 }
 
-/// See the module.
+/// One life of a process.
 pub struct Life {
     pub id: u32,
     pub machine: Arc<Machine>,
     frozen: AtomicBool,
     dead: AtomicBool,
     waiting: Mutex<(u64, BTreeMap<u64, Waker>)>,
-    /// How often its loop was polled.
+    /// Number of times that its loop was polled.
     pub polls: AtomicU64,
     seeds: AtomicU64,
 }

@@ -19,7 +19,7 @@ use crate::{contacts::Listing, field::Field};
 pub struct Host {
     /// Its bindings and its policy.
     pub registrar: Registrar,
-    /// What it is like when nothing is wrong with it.
+    /// Policy when nothing is wrong with it.
     pub home: Policy,
     /// Milliseconds one way, from and to.
     pub delay: (u64, u64),
@@ -31,7 +31,7 @@ pub struct Host {
     pub challenges: bool,
     /// Responds to a wrong password with another challenge, not with 403.
     pub challenges_again: bool,
-    /// How its 200 lists Contacts.
+    /// Way in which its 200 lists Contacts.
     pub listing: Listing,
     /// It keeps requests waiting, and since when it does so no more; 0: always.
     pub hindered: bool,
@@ -96,7 +96,7 @@ impl Host {
         Self { home: policy, registrar, challenges: false, ..Self::draw(rng) }
     }
 
-    /// Whether nothing is wrong with it, apart from what it answers.
+    /// Returns whether nothing is wrong with it, apart from what it responds.
     pub fn is_reached(&self) -> bool {
         self.loss == 0.0 && self.late == 0.0 && self.delay.1 <= 2_000
     }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 /// Those of plain worlds first; a heading begins the others.
 const FOUND: &str = include_str!("regressions.txt");
-/// What the heading begins with.
+/// Beginning of the heading.
 const HEADING: &str = "# in the field";
 
 static PLAIN: LazyLock<Vec<u64>> = LazyLock::new(|| seeds(FOUND.split(HEADING).next().unwrap_or_default()));
@@ -18,7 +18,8 @@ pub fn all() -> Vec<u64> {
     seeds(FOUND)
 }
 
-/// Whether a seed was found in a plain world, before worlds had the field's habits: it stays what it was.
+/// Returns whether a seed was found in a plain world, before worlds had the field's habits: it stays what it
+/// was.
 pub fn is_plain(seed: u64) -> bool {
     PLAIN.contains(&seed)
 }

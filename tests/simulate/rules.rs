@@ -1,4 +1,4 @@
-//! What one seed's world is like.
+//! Rules of one seed's world.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ pub const MINUTE: u64 = 60 * SECOND;
 pub const HOUR: u64 = 60 * MINUTE;
 pub const DAY: u64 = 24 * HOUR;
 
-/// See the module.
+/// Rules of one seed's world.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub seed: u64,
-    /// How long faults go on, in milliseconds; then all is healed.
+    /// Time for which faults occur, in milliseconds; then all is healed.
     pub faults_ms: u64,
     pub settings: EngineSettings,
     pub trunks: usize,
@@ -43,7 +43,7 @@ pub struct Rules {
     /// The registry is deleted at the end.
     pub leaves: bool,
     pub broken: Mutant,
-    /// What it has of the field's habits; `None` in a plain world.
+    /// Habits of the field that it has; `None` in a plain world.
     pub field: Option<Field>,
 }
 

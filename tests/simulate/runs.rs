@@ -24,7 +24,7 @@ use crate::{
 
 /// Invariants that do not count.
 static LEFT_OUT: OnceLock<Vec<String>> = OnceLock::new();
-/// How much of a failing history is shown.
+/// Lines of a failing history that are shown.
 const SHOWN: usize = 40;
 /// Seeds that are run twice, in another order and on another thread, to see that their histories are the
 /// same.
@@ -33,7 +33,7 @@ const TWICE: usize = 3;
 /// Simulated days of the real driver.
 #[derive(Parser)]
 struct Args {
-    /// How many seeds.
+    /// Number of seeds.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
     /// The first of them.
@@ -57,13 +57,13 @@ struct Args {
     /// An invariant to leave out, by name; may be given again.
     #[arg(long, value_parser = PossibleValuesParser::new(Invariant::ALL.map(Invariant::name)))]
     without: Vec<String>,
-    /// What cargo test passes to every test binary.
+    /// Arguments that cargo test passes to every test binary.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     ignored: Vec<String>,
 }
 
 impl Args {
-    /// What a replay needs as well the seed.
+    /// Returns the arguments that a replay needs as well as the seed.
     fn days_again(&self) -> String {
         self.days.map_or_else(String::new, |days| format!(" ARGS='--days {days}'"))
     }
@@ -80,7 +80,7 @@ pub fn main() -> ExitCode {
     if let Some(number) = args.seed { replay(number, &args) } else { many(&args) }
 }
 
-/// Whether an invariant was left out on the command line.
+/// Returns whether an invariant was left out on the command line.
 pub fn is_left_out(invariant: &str) -> bool {
     LEFT_OUT.get().is_some_and(|all| all.iter().any(|one| one == invariant))
 }
@@ -114,7 +114,7 @@ fn replay(number: u64, args: &Args) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What all threads add to.
+/// Sums that all threads add to.
 #[derive(Default)]
 struct Sum {
     done: u64,
@@ -280,7 +280,7 @@ fn print_table(sum: &Sum, took: f64, seeds: usize) {
     );
 }
 
-/// How long the run takes: the only look at a real clock.
+/// Reads the real clock, to measure how long the run takes; nothing else does.
 #[allow(clippy::disallowed_methods)]
 fn wall_clock() -> Instant {
     Instant::now()

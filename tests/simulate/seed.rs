@@ -11,10 +11,11 @@ use crate::{
     world::{Tally, Violation, World},
 };
 
-/// How long all is well at the end: longer than any wait that a fault may have caused, and any expiry.
+/// Time for which all is well at the end, in milliseconds: longer than any wait that a fault may have caused,
+/// and any expiry.
 const CALM: u64 = 4 * HOUR + 30 * MINUTE;
 
-/// What came of a seed.
+/// Outcome of a seed.
 pub struct Outcome {
     pub seed: u64,
     pub days: f64,
@@ -26,7 +27,7 @@ pub struct Outcome {
 }
 
 thread_local! {
-    /// What a panic on this thread said.
+    /// Text of the last panic on this thread.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 

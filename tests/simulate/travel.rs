@@ -24,7 +24,7 @@ pub const TRANSACTION: u64 = 32_500;
 /// Longer than any call waits, in milliseconds.
 const FOREVER: u64 = 100_000;
 
-/// How one request travels, in milliseconds.
+/// Journey of one request, in milliseconds.
 #[derive(Clone, Copy)]
 pub struct Journey {
     departs: u64,
@@ -75,7 +75,7 @@ impl State {
         }
     }
 
-    /// What is wrong with the EdgePort that a request goes through.
+    /// Returns the fault of the EdgePort that a request goes through.
     fn edge_fault(&self, request: &RegisterRequest) -> Option<EdgeFault> {
         let direct = self.is_direct();
         if direct { None } else { self.requester.edge_fault(&request.edge_port.host) }
@@ -94,7 +94,7 @@ impl State {
         RegisterResponse { local: Some(Local { kind, at: Some(self.next_hop()) }), ..code(number) }
     }
 
-    /// What the Requester hands over; `None`: it never does.
+    /// Returns what the Requester hands over; `None`: it never does.
     fn hand_over(&self, reply: RegisterResponse, journey: &Journey) -> Option<RegisterResponse> {
         let Some(field) = self.rules.field else {
             return Some(RegisterResponse { bindings: Vec::new(), authentication: None, ..reply });
@@ -124,7 +124,7 @@ impl State {
     }
 }
 
-/// Whether Routr's contract has a response type for this code.
+/// Returns whether Routr's contract has a response type for this code.
 fn has_response_type(code: u16) -> bool {
     matches!(code,
         100 | 180..=183 | 200 | 202 | 300..=302 | 305 | 380 | 400..=408 | 410 | 413..=416 | 420 | 421 | 423
@@ -135,7 +135,7 @@ async fn pass(ms: u64) {
     sleep(Duration::from_millis(ms)).await;
 }
 
-/// What came of it on the way.
+/// Outcome of a request on its way.
 enum Outcome {
     Response(RegisterResponse),
     /// Nothing within the transaction's time; whether an EdgePort was there to see it.
@@ -249,7 +249,7 @@ async fn refused(
     Some(code(503))
 }
 
-/// What the Requester makes of a silence.
+/// Returns the response that the Requester makes of a silence.
 fn silence(world: &Arc<World>, journey: &Journey, passed_on: bool) -> RegisterResponse {
     let state = world.lock();
     match state.rules.field {

@@ -1,5 +1,5 @@
-//! What the administrator knows: the trunks as they are at the API server, and every Call-ID that any version
-//! of them has had.
+//! Knowledge of the administrator: the trunks as they are at the API server, and every Call-ID that any
+//! version of them has had.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use routr_types::{
 
 use crate::history::SECRET;
 
-/// What every Call-ID of a world is made of.
+/// Returns the identity that every Call-ID of a world is made of.
 pub fn registry() -> RegistryId {
     RegistryId::new("simulated")
 }
@@ -52,15 +52,15 @@ pub struct Call {
     pub name: String,
 }
 
-/// See the module.
+/// Trunks at the API server, and every Call-ID that they have had.
 #[derive(Default)]
 pub struct Catalogue {
     pub entries: BTreeMap<String, Entry>,
     pub calls: BTreeMap<Box<str>, Call>,
-    /// What each registrar takes for the password of a user.
+    /// Password that each registrar accepts for a user.
     pub accounts: BTreeMap<(Box<str>, Box<str>), String>,
     pub revision: u64,
-    /// What the API server writes as the time of an update, in seconds since the Unix epoch; 0: nothing.
+    /// Time of an update as the API server writes it, in seconds since the Unix epoch; 0: nothing.
     pub clock_s: u32,
     passwords: u64,
     users: u64,
@@ -143,7 +143,7 @@ impl Catalogue {
         uri_order(&trunk.reference, ranks).iter().map(u8::from).collect()
     }
 
-    /// Whether this Call-ID is one that the trunk registers with as it is.
+    /// Returns whether this Call-ID is one that the trunk registers with as it is.
     pub fn wants(&self, call_id: &str) -> bool {
         let Some(call) = self.calls.get(call_id) else { return false };
         self.entries.get(&call.reference).is_some_and(|entry| {
@@ -158,13 +158,13 @@ impl Catalogue {
 }
 
 impl Entry {
-    /// Whether it is to be registered: a spoilt one stays registered as it was, one that is wholly disabled
-    /// does not.
+    /// Returns whether it should be registered: a spoilt one stays registered as it was, one that is wholly
+    /// disabled does not.
     pub fn is_wanted(&self) -> bool {
         !matches!(self.problem, Some(TrunkProblem::AllDisabled))
     }
 
-    /// Whether it cannot be read as it is now.
+    /// Returns whether it cannot be read as it is now.
     pub fn is_spoilt(&self) -> bool {
         matches!(self.problem, Some(TrunkProblem::Malformed { .. }))
     }

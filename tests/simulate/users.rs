@@ -1,4 +1,4 @@
-//! What users do to a world: edits of trunks and accounts, commands to the engine that acts, new settings.
+//! Actions of users in a world: edits of trunks and accounts, commands to the engine that acts, new settings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     world::{State, World},
 };
 
-/// What a user does.
+/// Action of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserAction {
     Edit(Edit),

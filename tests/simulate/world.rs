@@ -34,12 +34,12 @@ pub struct World {
     pub broken: Mutant,
 }
 
-/// What counts, for the table at the end.
+/// Counts for the table at the end.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// What happened, by name.
+    /// Number of events, by name.
     pub events: BTreeMap<&'static str, u64>,
-    /// How often each invariant was checked.
+    /// Number of checks of each invariant.
     pub checks: BTreeMap<&'static str, u64>,
 }
 
@@ -50,7 +50,7 @@ pub struct Violation {
     pub what: String,
 }
 
-/// See the module.
+/// State of one simulated world.
 pub struct State {
     start: Instant,
     pub rules: Rules,
@@ -77,13 +77,13 @@ pub struct State {
     pub calm_since: Option<u64>,
     /// The engine was told to send nothing.
     pub suspended: bool,
-    /// How to reach the engine that was started last.
+    /// Handles to reach the engine that was started last.
     pub reach: Option<Reach>,
-    /// What runs on each machine.
+    /// Process that runs on each machine.
     pub processes: [Option<(Arc<Life>, CancellationToken)>; 2],
-    /// How long the machine is without its process when that has ended, in milliseconds.
+    /// Time that the machine is without its process when that has ended, in milliseconds.
     pub downtime: [u64; 2],
-    /// When a registrar last lost its bindings, and when a listing last lacked trunks.
+    /// Times at which a registrar last lost its bindings, and at which a listing last lacked trunks.
     pub forgot_at: u64,
     pub shrunk_at: u64,
     pub ended_at: u64,

@@ -19,7 +19,7 @@ use crate::support::ports;
 /// machine is to live on.
 const ENOUGH: usize = 1 << 30;
 
-/// What it answers.
+/// Content that it sends in response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Random bytes, as soon as someone connects.
@@ -32,7 +32,7 @@ pub enum Kind {
     Grpc(Grpc),
     /// An API server that lists these bytes.
     List(&'static [u8]),
-    /// What Redis might write, were it mad.
+    /// Responses that Redis might write, were it mad.
     Resp(Resp),
     /// A registrar, over UDP and TCP.
     Sip(Sip),
@@ -88,7 +88,7 @@ pub enum Sip {
 }
 
 impl Kind {
-    /// Whether it may say of a trunk that it is registered.
+    /// Returns whether it may say of a trunk that it is registered.
     pub fn lies(self) -> bool {
         matches!(self, Self::Grpc(_) | Self::Sip(_))
     }

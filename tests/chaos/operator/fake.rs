@@ -15,7 +15,7 @@ use crate::support::ports;
 /// Bytes after which an endless answer pauses for good: by then it has shown whether there is a bound.
 const ENOUGH: usize = 1 << 30;
 
-/// What it answers.
+/// Content that it sends in response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// To each request something else that is not what was asked for: no JSON, another object, an error

@@ -1,4 +1,4 @@
-//! What can be broken around an operator, and how it is fixed.
+//! Faults around an operator, and their repair.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Who may be blamed, rightly.
+    /// Returns the dependency that may be blamed, rightly.
     pub fn suspect(self) -> Option<&'static str> {
         match self {
             Self::Net(_) | Self::Fake(_) => Some("kubernetes"),
@@ -59,7 +59,7 @@ impl Fault {
     }
 }
 
-/// What has to be known or to live while a fault is on.
+/// State that is kept while a fault is on.
 #[derive(Default)]
 pub struct Broken {
     /// The leader that was killed or stopped.

@@ -30,7 +30,7 @@ use crate::scenario::{self, Kind, Outcome, Peak, Played, not_started, panic_text
 use crate::support::control_plane::ControlPlane;
 use crate::watch::Watch;
 
-/// What must be said, or be so, at each look from so long after the beginning until the end.
+/// Report or state that is required at each look, from the given time after the beginning until the end.
 #[derive(Clone, Copy, Debug)]
 pub enum Says {
     /// The leader reports this dependency as not working, in all places, and the status does a little later.

@@ -1,4 +1,4 @@
-//! What one look shows: what both replicas say, and what the API server of Kubernetes has.
+//! One look: what both replicas say, and what the API server of Kubernetes has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::watch::{DEPENDENCIES, brief};
 
 /// The Registry.
 pub const NAME: &str = "main";
-/// What the replicas are called.
+/// Names of the replicas.
 pub const PODS: [&str; 2] = ["pod-a", "pod-b"];
 
-/// What a replica says of itself.
+/// Everything that a replica says of itself.
 #[derive(Clone, Debug)]
 pub struct Said {
     pub live: Result<u16, String>,
@@ -27,31 +27,31 @@ pub struct Said {
 }
 
 impl Said {
-    /// What `/readyz` says about the Lease.
+    /// Returns the state and the message of `/readyz` about the Lease.
     pub fn lease(&self) -> Option<(CheckState, &str)> {
         let (_, readiness) = self.ready.as_ref().ok()?;
         let check = readiness.checks.iter().find(|check| check.name == "lease")?;
         Some((check.state, &check.message))
     }
 
-    /// Whether it says that it leads.
+    /// Returns whether it says that it leads.
     pub fn leads(&self) -> bool {
         self.lease() == Some((CheckState::Ok, "leads"))
     }
 
-    /// Whether it says that it could not take over.
+    /// Returns whether it says that it could not take over.
     pub fn blind(&self) -> bool {
         self.ready.as_ref().is_ok_and(|(code, readiness)| *code == 503 && !readiness.ready)
             && self.lease().is_some_and(|(state, _)| state == CheckState::Failed)
             && self.gauge("leader_election_is_leader") == Some(0.0)
     }
 
-    /// What the engine of its one Registry says.
+    /// Returns the summary by the engine of its one Registry.
     pub fn summary(&self) -> Option<&Summary> {
         self.registries.as_ref().ok()?.registries.first()?.summary.as_ref()
     }
 
-    /// What the summary says of a dependency.
+    /// Returns whether a dependency works, by the summary.
     pub fn health(&self, dependency: &str) -> Option<bool> {
         let summary = self.summary()?;
         match dependency {
@@ -61,7 +61,7 @@ impl Said {
         }
     }
 
-    /// Whether `/readyz` tells that a dependency does not work.
+    /// Returns whether `/readyz` reports that a dependency does not work.
     pub fn tells_of(&self, dependency: &str) -> bool {
         let Ok((_, readiness)) = &self.ready else { return false };
         let told = format!("{dependency}: not working");
@@ -106,7 +106,7 @@ impl Cluster {
         found.map_or(("absent", ""), |found| (&found.status, &found.reason))
     }
 
-    /// What the status says of a dependency; `None` for Unknown.
+    /// Returns whether a dependency works, by the status; `None` for Unknown.
     pub fn health(&self, dependency: &str) -> Option<bool> {
         let kind = match dependency {
             "api" => "APIReachable",
@@ -137,7 +137,7 @@ pub struct Sample {
     pub requester: Option<Vitals>,
     /// Bytes that each replica has sent to the Requester so far, and those of unknown origin.
     pub sent: [usize; 3],
-    /// When the API server of Kubernetes was last asked, and what it said.
+    /// Moment when the API server of Kubernetes was last asked, and its response.
     pub cluster: (Instant, Result<Arc<Cluster>, String>),
     /// Addresses of record with a binding, by the last look at Kamailio's table.
     pub bound: Option<usize>,
@@ -153,12 +153,12 @@ impl Sample {
         }
     }
 
-    /// What the leader says.
+    /// Returns what the leader says.
     pub fn led(&self) -> Option<&Said> {
         self.replicas[self.leader()?].as_ref()
     }
 
-    /// Whether all pages of the leader say that this dependency does not work.
+    /// Returns whether all pages of the leader say that this dependency does not work.
     pub fn says_down(&self, dependency: &str) -> bool {
         self.led().is_some_and(|said| {
             said.health(dependency) == Some(false)
@@ -167,8 +167,8 @@ impl Sample {
         })
     }
 
-    /// Whether so many trunks are registered and nothing else, and everything is said to be well, in all
-    /// places.
+    /// Checks that `count` trunks are registered and nothing else, and that everything is reported healthy,
+    /// in all places.
     pub fn well(&self, count: u64) -> Result<(), String> {
         let leader = self.leader().ok_or_else(|| format!("not one leads: {:?}", self.leases()))?;
         let (Some(said), Some(other)) = (&self.replicas[leader], &self.replicas[1 - leader]) else {
@@ -226,7 +226,7 @@ impl Sample {
         Ok(())
     }
 
-    /// What each says of the Lease.
+    /// Returns what each replica says of the Lease.
     pub fn leases(&self) -> [Option<String>; 2] {
         [0, 1].map(|index: usize| {
             let said = self.replicas[index].as_ref()?;

@@ -1,4 +1,4 @@
-//! What has to be true of an operator at every look, whatever is broken at the moment.
+//! Invariants of an operator at every look, whatever is broken at the moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -25,29 +25,29 @@ pub const IDLE: usize = 400;
 /// REGISTERs.
 pub const UNDER_WAY: usize = 4_096;
 
-/// What the watcher cannot see by itself.
+/// Facts that the watcher cannot see by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// The replicas, while they have to run.
     pub replicas: [Option<Alive>; 2],
-    /// Which of them are stopped.
+    /// True for those that are stopped.
     pub frozen: [bool; 2],
-    /// How much a replica may have sent in all, that was stopped until another one led.
+    /// Most bytes that a replica which was stopped until another one led may have sent in all.
     pub limits: [Option<usize>; 2],
     /// The Requester, while it has to run.
     pub requester: Option<Alive>,
-    /// Whether anything between the operator and the API server of Kubernetes is broken at the moment.
+    /// True if anything between the operator and the API server of Kubernetes is broken at the moment.
     pub cluster_broken: bool,
-    /// What may be reported as not working: dependencies, and `kubernetes`.
+    /// Names that may be reported as not working: dependencies, and `kubernetes`.
     pub suspects: Vec<&'static str>,
-    /// When Kamailio's table was last empty, in milliseconds since the Unix epoch.
+    /// Time at which Kamailio's table was last empty, in milliseconds since the Unix epoch.
     pub table_lost_ms: u64,
     /// Call-IDs of all trunks, by user.
     pub call_ids: BTreeMap<String, String>,
 }
 
 impl Facts {
-    /// What matters for Kamailio's table, while that replica leads.
+    /// Returns the facts that matter for Kamailio's table, while that replica leads.
     pub fn about_table(&self, leader: Option<usize>) -> TableFacts<'_> {
         TableFacts {
             responds: leader.is_some_and(|leader| self.replicas[leader].is_some()),
@@ -140,7 +140,7 @@ impl Judge {
         }
     }
 
-    /// What one replica says, by itself.
+    /// Judges what one replica says, by itself.
     fn replica(
         &mut self,
         index: usize,
@@ -199,8 +199,8 @@ impl Judge {
         }
     }
 
-    /// What the Registry says, beside what its engine says and Kamailio has. Nothing can be written while the
-    /// API server is away, and no one writes while no one leads.
+    /// Judges what the Registry says, beside what its engine says and Kamailio has. Nothing can be written
+    /// while the API server is away, and no one writes while no one leads.
     fn status(&mut self, sample: &Sample, facts: &Facts, seen: &mut Findings) {
         let same = self.before.as_ref().is_some_and(|before| before.leader() == sample.leader());
         let (Ok(cluster), Some(leader), Some(said), false, true) =

@@ -1,5 +1,5 @@
-//! How a look at the operator is taken: at what both replicas say, at the Registry and the Lease as the API
-//! server of Kubernetes has them, and at who sends anything to the Requester.
+//! A look at the operator: at what both replicas say, at the Registry and the Lease as the API server of
+//! Kubernetes has them, and at who sends anything to the Requester.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,19 +23,19 @@ use crate::watch::{self, Findings, Look, PACE, Watched, brief, figures, json};
 /// An API server of Kubernetes that takes longer does not answer.
 const ANSWER: Duration = Duration::from_millis(1_500);
 
-/// When the API server of Kubernetes was last asked, and what it said.
+/// Moment when the API server of Kubernetes was last asked, and its response.
 pub type Asked = (Instant, Result<Arc<Cluster>, String>);
 
-/// Where to look.
+/// Places to look at.
 pub struct Places {
     pub public: [u16; 2],
     pub private: [u16; 2],
     pub table: LocationTable,
     pub client: Client,
     pub namespace: String,
-    /// What goes to the Requester.
+    /// Connections to the Requester.
     pub flows: Arc<Mutex<Vec<Arc<Flow>>>>,
-    /// What the API server of Kubernetes said last: it is asked beside the looks, for it may take its time.
+    /// Last response of the API server of Kubernetes: it is asked beside the looks, for it may take its time.
     pub cluster: Sender<Asked>,
 }
 

@@ -35,7 +35,7 @@ pub struct Wires {
     pub requester: Link,
 }
 
-/// See the module.
+/// Two replicas of the operator, the dependencies of their Registry, and the watcher.
 pub struct World<'a> {
     pub users: Vec<String>,
     pub kamailio: Kamailio,
@@ -207,7 +207,7 @@ impl<'a> World<'a> {
         discreet(&said, &self.secrets)
     }
 
-    /// What is worth keeping after a failure: file names with their contents.
+    /// Returns what is worth keeping after a failure: file names with their contents.
     pub fn logs(&self) -> Vec<(&'static str, String)> {
         let of_plane =
             |name: &str| std::fs::read_to_string(self.plane.folder().join(name)).unwrap_or_default();
@@ -223,7 +223,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// What both replicas and the Requester needed between two looks.
+/// Returns what both replicas and the Requester needed between two looks.
 fn needs(first: &Sample, last: &Sample) -> Result<[Usual; 3], String> {
     let between =
         |of: fn(&Sample) -> Option<Vitals>| Usual::between((first.at, of(first)), (last.at, of(last)));

@@ -1,4 +1,4 @@
-//! What can be broken, and how it is fixed.
+//! Faults around a registry, and their repair.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ impl Fault {
     }
 }
 
-/// What has to live while a fault is on.
+/// Fakes and senders that live while a fault is on.
 #[derive(Default)]
 pub struct Broken {
     fakes: Vec<(Wire, Fake)>,

@@ -23,7 +23,7 @@ use crate::report::Report;
 use crate::scenario::{self, Kind, Outcome, Peak, Played, not_started, panic_text};
 use crate::watch::Watch;
 
-/// What must be said while something is broken.
+/// Report that is required while something is broken.
 #[derive(Clone, Copy, Debug)]
 pub enum Says {
     /// This dependency is reported as not working, in all places, at each look from so long after the

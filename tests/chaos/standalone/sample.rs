@@ -31,7 +31,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// What the summary says of a dependency.
+    /// Returns whether a dependency works, by the summary.
     pub fn health(&self, dependency: &str) -> Option<bool> {
         let summary = self.summary.as_ref().ok()?;
         match dependency {
@@ -41,8 +41,8 @@ impl Sample {
         }
     }
 
-    /// Whether all three places say that this dependency does not work, and `/readyz` answers as documented
-    /// for it.
+    /// Returns whether all three places say that this dependency does not work, and `/readyz` responds as
+    /// documented for it.
     pub fn says_down(&self, dependency: &str) -> bool {
         let Ok((code, readiness)) = &self.ready else { return false };
         let expected = if dependency == "requester" { CheckState::Failed } else { CheckState::Degraded };
@@ -54,13 +54,13 @@ impl Sample {
             && (dependency != "requester" || *code == 503)
     }
 
-    /// What the metrics say of a dependency.
+    /// Returns the metric of a dependency: 1 if it works, 0 if not.
     pub fn up(&self, dependency: &str) -> Option<f64> {
         let name = format!("routr_registry_dependency_up{{dependency=\"{dependency}\"}}");
         self.metrics.as_ref().ok()?.get(&name).copied()
     }
 
-    /// Whether everything is said to be well.
+    /// Checks that everything is reported healthy.
     pub fn well(&self) -> Result<(), String> {
         for dependency in DEPENDENCIES {
             if self.health(dependency) != Some(true) || self.up(dependency) != Some(1.0) {
@@ -85,7 +85,7 @@ impl Sample {
     }
 }
 
-/// Where to look.
+/// Places to look at.
 #[derive(Clone, Copy)]
 pub struct Places {
     pub public: u16,

@@ -1,7 +1,7 @@
-//! What has to be true at every look, whatever is broken at the moment.
+//! Invariants of a registry at every look, whatever is broken at the moment.
 //!
-//! What several pages say of one thing is compared only when it differs for three looks in a row: between two
-//! requests of one look something may have happened.
+//! Statements of several pages about one thing are compared only when they differ for three looks in a row:
+//! between two requests of one look something may have happened.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,16 +14,16 @@ use crate::table::TableFacts;
 use crate::vitals::{Alive, Vitals};
 use crate::watch::{DEPENDENCIES, Findings, IN_A_ROW};
 
-/// What the watcher cannot see by itself.
+/// Facts that the watcher cannot see by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// The registry, while it has to run and to answer.
     pub registry: Option<Alive>,
     /// The Requester, while it has to run.
     pub requester: Option<Alive>,
-    /// Whether the Requester is stopped, or the registry: it answers nothing then.
+    /// True if the Requester is stopped, or the registry, which then sends no response.
     pub frozen: bool,
-    /// When Kamailio last lost its table, in milliseconds since the Unix epoch.
+    /// Time at which Kamailio last lost its table, in milliseconds since the Unix epoch.
     pub table_lost_ms: u64,
     /// Until when someone lied to the registry about what is registered; `u64::MAX` while it goes on.
     pub lies_until_ms: u64,
@@ -34,7 +34,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// What matters for Kamailio's table.
+    /// Returns the facts that matter for Kamailio's table.
     pub fn about_table(&self) -> TableFacts<'_> {
         TableFacts {
             responds: self.registry.is_some() && !self.frozen,

@@ -21,8 +21,8 @@ use crate::support::redis::{Options as RedisOptions, Redis};
 use crate::vitals::{Vitals, alive};
 use crate::watch::{Look, Watch};
 
-/// What each process may have more than after the warm-up, once all is well again: a quarter, or 16 MiB where
-/// that is more.
+/// Memory that each process may have more than after the warm-up, once all is well again: a quarter, or 16
+/// MiB where that is more.
 const MORE_MEMORY: (f64, u64) = (1.25, 16 << 10);
 /// And so many descriptors.
 const MORE_DESCRIPTORS: usize = 24;
@@ -30,7 +30,7 @@ const MORE_DESCRIPTORS: usize = 24;
 const MORE_CPU: f64 = 0.15;
 /// Over so long is that measured.
 pub const CPU_SPAN: Duration = Duration::from_secs(2);
-/// How long a process may take to be as before.
+/// Longest time until a process is as before.
 pub const TO_REST: Duration = Duration::from_secs(20);
 
 /// The wires.
@@ -42,7 +42,7 @@ pub struct Wires {
     pub sip_udp: Datagrams,
 }
 
-/// What a process needs when all is well.
+/// Resources that a process needs when all is well.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usual {
     pub rss: u64,
@@ -50,7 +50,7 @@ pub struct Usual {
     cpu: f64,
 }
 
-/// See the module.
+/// The registry among its dependencies, the wires, and the watcher.
 pub struct World {
     pub users: Vec<String>,
     pub trunks: Vec<Trunk>,
@@ -221,7 +221,7 @@ impl World {
         discreet(&said, &self.secrets)
     }
 
-    /// What is worth keeping after a failure: file names with their contents.
+    /// Returns what is worth keeping after a failure: file names with their contents.
     pub fn logs(&self) -> Vec<(&'static str, String)> {
         vec![
             ("registry.log", self.registry.output()),
@@ -234,7 +234,7 @@ impl World {
 }
 
 impl Usual {
-    /// What a process needed between two looks at it.
+    /// Returns what a process needed between two looks at it.
     pub fn between(
         first: (Instant, Option<Vitals>),
         last: (Instant, Option<Vitals>),
@@ -253,7 +253,7 @@ impl Usual {
         }
     }
 
-    /// Whether what the process called `name` needs now is not much more.
+    /// Checks that the process called `name` does not need much more now.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     pub fn allows(self, name: &str, now: Self) -> Result<(), String> {
         let memory = ((self.rss as f64 * MORE_MEMORY.0) as u64).max(self.rss + MORE_MEMORY.1);
@@ -302,7 +302,7 @@ pub fn discreet(said: &[(&str, String)], secrets: &[String]) -> Result<(), Strin
     Ok(())
 }
 
-/// What must be said nowhere: passwords, as they are and as they are sent.
+/// Returns what must be said nowhere: passwords, as they are and as they are sent.
 pub fn secrets(users: &[String]) -> Vec<String> {
     let encoded =
         users.iter().take(50).map(|user| BASE64_STANDARD.encode(format!("{user}:{}", password(user))));
@@ -316,7 +316,7 @@ pub fn call_ids(users: &[String]) -> BTreeMap<String, String> {
     users.iter().map(|user| (user.clone(), call_id(user))).collect()
 }
 
-/// Whether these are one contact for each of the users.
+/// Checks that these are one contact for each of the users.
 pub fn one_each(bindings: &[Binding], users: &[String]) -> Result<(), String> {
     let users: BTreeSet<String> = users.iter().map(|user| format!("{user}@{DOMAIN}")).collect();
     let there: BTreeSet<String> = bindings.iter().map(|binding| binding.aor.clone()).collect();
@@ -327,7 +327,7 @@ pub fn one_each(bindings: &[Binding], users: &[String]) -> Result<(), String> {
     Err(format!("Kamailio has {} bindings of {} accounts, missing {missing:?}", bindings.len(), there.len()))
 }
 
-/// Whether every binding has a higher CSeq than at the first call for `before`.
+/// Checks that every binding has a higher CSeq than at the first call for `before`.
 pub fn refreshed(before: &mut Option<BTreeMap<String, u64>>, bindings: &[Binding]) -> Result<(), String> {
     let now: BTreeMap<String, u64> =
         bindings.iter().map(|binding| (binding.call_id.clone(), binding.cseq)).collect();

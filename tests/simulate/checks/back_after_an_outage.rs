@@ -33,7 +33,7 @@ pub struct Owed {
 }
 
 impl State {
-    /// Which registrars a run knows to be down, and whether all its EdgePorts are.
+    /// Returns whether a run knows that all of these registrars, or all its EdgePorts, are down.
     pub fn knows_down(&self, hosts: &[Box<str>]) -> bool {
         let Some((_, run)) = self.model.acting() else { return false };
         let down = |host: &str| {
@@ -97,8 +97,8 @@ impl State {
         self.model.owed.extend(owed);
     }
 
-    /// How much longer the probes of all that is down take, where there are not places enough for them: each
-    /// may hold one until its deadline.
+    /// Returns how much longer the probes of all that is down take, in milliseconds, where there are not
+    /// places enough for them: each may hold one until its deadline.
     pub fn probes_take(&self) -> u64 {
         let Some((_, run)) = self.model.acting() else { return 0 };
         let noticed = |failing: &&Failing| failing.noticed_at.is_some();
@@ -122,7 +122,8 @@ impl State {
         down.div_ceil(places) * deadline_ms
     }
 
-    /// How long the trunks of a registrar take, one after the other, within its budget, in milliseconds.
+    /// Returns how long the trunks of a registrar take, one after the other, within its budget, in
+    /// milliseconds.
     pub fn budget_ms(&self, host: &str) -> u64 {
         let Some(rate) = self.model.settings.rate_per_registrar else { return 0 };
         let at = |entry: &&Entry| entry.trunk.uris.iter().any(|uri| *uri.registrar.host == *host);
@@ -173,7 +174,7 @@ impl State {
 }
 
 impl Host {
-    /// Whether it accepts no REGISTER as the engine begins.
+    /// Returns whether it accepts no REGISTER in the form that the engine sends first.
     pub fn asks_twice(&self) -> bool {
         matches!(
             self.policy,

@@ -44,13 +44,13 @@ pub enum Mutant {
     Spinning,
     /// REGISTERs for one registrar are kept waiting.
     Unfair,
-    /// What stands before a registrar offers each refused password five times.
+    /// The server in front of a registrar offers each refused password five times.
     Insisting,
     /// The engine is told of another failure than an outage.
     Eager,
     /// A registrar that is back responds to one trunk a minute late.
     SlowReturn,
-    /// What is granted is doubled on its way to the engine.
+    /// The granted time is doubled on its way to the engine.
     Doubled,
     /// Removals go through another EdgePort.
     WrongContact,

@@ -11,7 +11,7 @@ impl State {
         });
     }
 
-    /// What held before, for as long as either may hold.
+    /// Returns what held before the last change of settings, for as long as either may hold; then 0.
     pub fn recent(&self, get: impl Fn(&crate::model::Model) -> u32) -> u32 {
         if self.now() < self.model.changed_at + 2 * SECOND { get(&self.model) } else { 0 }
     }

@@ -9,8 +9,9 @@ use crate::{
 };
 
 impl State {
-    /// Where most registrars are silent, and the Requester does not say who was, all of its calls fail: then
-    /// one at a time probes it, until its deadline, and each silent registrar may have its turn.
+    /// Returns the time for probes of silent registrars, in milliseconds. Where most registrars are silent,
+    /// and the Requester does not say who was, all of its calls fail: then one at a time probes it, until its
+    /// deadline, and each silent registrar may have its turn.
     fn silent_probes(&self) -> u64 {
         let says = self.rules.field.is_some_and(|field| field.is_ours());
         let silent = self.hosts.values().filter(|host| matches!(host.policy, Policy::Silent)).count() as u64;

@@ -54,9 +54,9 @@ impl State {
         });
     }
 
-    /// Whether a run can know of this binding: it made it, or its trunk is there to presume it. Of a trunk
-    /// that went while no engine was running no one knows; the store has neither its registrar nor its
-    /// password.
+    /// Returns whether a run can know of this binding: it made it, or its trunk is there to presume it. No
+    /// one knows of a trunk that went while no engine was running; the store has neither its registrar nor
+    /// its password.
     pub fn can_be_removed_by(&self, run: u32, id: &str) -> bool {
         let grant = self.model.calls.get(id).and_then(|call| call.grant.as_ref());
         grant.is_some_and(|grant| grant.run == run || self.catalogue.wants(id))

@@ -1,5 +1,5 @@
-//! What a registrar asked for is kept: Retry-After holds for all its trunks (503) or for this one, up to an
-//! hour.
+//! Waits that a registrar asked for are kept: Retry-After holds for all its trunks (503) or for this one, up
+//! to an hour.
 
 use routr_registration::model::RegisterRequest;
 

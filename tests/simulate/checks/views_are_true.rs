@@ -1,4 +1,4 @@
-//! What the engine shows of itself agrees with what the world knows.
+//! The views of the engine agree with what the world knows.
 
 use std::{sync::Arc, time::Duration};
 

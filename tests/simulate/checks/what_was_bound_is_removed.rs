@@ -5,7 +5,7 @@ use routr_registration::model::RegisterRequest;
 use crate::{checks::Invariant, world::State};
 
 impl State {
-    /// What is removed is what was bound: the EdgePort is that of the last binding.
+    /// Checks that what is removed is what was bound: the EdgePort is that of the last binding.
     pub fn check_contact(&mut self, run: u32, name: &str, request: &RegisterRequest) {
         let at = self.now();
         let call = self.model.call(&request.call_id);

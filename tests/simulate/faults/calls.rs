@@ -19,13 +19,13 @@ use crate::{
 /// Separates the draws of this module from all others.
 pub const SALT: u64 = 0xca11_5000;
 
-/// How long the gRPC layer takes to replace a connection that hangs, in milliseconds.
+/// Time that the gRPC layer takes to replace a connection that hangs, in milliseconds.
 pub const REPLACED_AFTER: u64 = 9 * SECOND;
 
 /// The longest that a trunk waits whose own calls failed, in milliseconds.
 pub const OWN_WAIT: u64 = 2 * MINUTE + SECOND;
 
-/// What is wrong with calls and connections at the moment.
+/// Faults of calls and connections at the moment.
 #[derive(Debug, Default)]
 pub struct CallFaults {
     /// Trunks whose calls fail, and what they get.
@@ -37,14 +37,14 @@ pub struct CallFaults {
 }
 
 impl CallFaults {
-    /// Whether any call may fail though the Requester is well.
+    /// Returns whether any call may fail though the Requester is well.
     pub fn any(&self) -> bool {
         !self.failing.is_empty() || self.hung.is_some()
     }
 }
 
 impl State {
-    /// What the call of a trunk gets, where it fails on its own.
+    /// Returns the error that the call of a trunk gets, where it fails on its own.
     pub fn call_failure(&self, reference: &str) -> Option<SendError> {
         let fails = self.call_faults.failing.contains(reference);
         let error = self.call_faults.error.clone().filter(|_| fails)?;
@@ -54,7 +54,7 @@ impl State {
         })
     }
 
-    /// Whether the next call goes by a connection that hangs: then what ends it.
+    /// Returns what ends the next call, if it goes by a connection that hangs.
     pub fn next_connection_hangs(&mut self) -> Option<CancellationToken> {
         let hung = self.call_faults.hung.clone()?;
         self.call_faults.turn += 1;

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use crate::{faults::later, network::EdgeFault, rules::MINUTE, world::World};
 
-/// Which of them fail.
+/// EdgePorts that fail at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EdgePorts {
     One,

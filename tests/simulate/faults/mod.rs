@@ -1,4 +1,4 @@
-//! What happens to a world, drawn from its seed: faults here, and what users do in [`crate::users`].
+//! Events of a world, drawn from its seed: faults here, and what users do in [`crate::users`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -167,7 +167,7 @@ impl State {
         Event::User(UserAction::Edit(Edit::Drawn))
     }
 
-    /// How long a fault lasts: most of them not long.
+    /// Returns how long a fault lasts, in milliseconds: most of them not long.
     pub fn lasts(&mut self) -> u64 {
         let most = self.rules.fault_ms as f64;
         let share: f64 = self.rng.random_range(0.0..1.0);

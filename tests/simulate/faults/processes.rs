@@ -11,7 +11,7 @@ use crate::{
     world::{State, World},
 };
 
-/// What happens to a process.
+/// Fault of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessFault {
     Kill,

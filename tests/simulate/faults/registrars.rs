@@ -11,7 +11,7 @@ use crate::{
     world::{State, World},
 };
 
-/// What is wrong with one registrar.
+/// Fault of one registrar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrarFault {
     AnswersOtherwise,
@@ -95,7 +95,7 @@ pub fn begin_outage(world: &Arc<World>, outage: Outage) {
     });
 }
 
-/// What is wrong before anything begins.
+/// Makes the registrars silent that are so before anything begins.
 pub fn begin_silent(world: &Arc<World>) {
     let Some(field) = world.lock().rules.field else { return };
     let silent: Vec<String> = world.lock().host_names().into_iter().take(field.silent_at_start).collect();
@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// What plain worlds do not have.
+    /// Returns a policy that plain worlds do not have.
     pub fn any_policy_in_the_field(&mut self) -> Policy {
         let rng = &mut self.rng;
         let expires = [None, Some(30), Some(600)];

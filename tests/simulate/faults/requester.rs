@@ -12,7 +12,7 @@ use crate::{
     world::{State, World},
 };
 
-/// What is wrong with the Requester.
+/// Fault of the Requester.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequesterFault {
     Down,

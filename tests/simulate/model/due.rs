@@ -1,5 +1,5 @@
-//! When a trunk is due, as far as a run can know: the end of the sync that named it first, the end of the
-//! window in which a binding is refreshed.
+//! Times at which trunks are due, as far as a run can know: the end of the sync that named a trunk first, the
+//! end of the window in which a binding is refreshed.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub struct Due {
     pub asked_at: u64,
 }
 
-/// What the check knows of a run.
+/// Trunks that are due in a run, by registrar.
 pub type Dues = BTreeMap<Box<str>, Due>;
 
 impl State {

@@ -1,4 +1,4 @@
-//! What a 200 grants, as a reader of the specification has it.
+//! Grant of a 200, as a reader of the specification has it.
 
 use routr_registration::model::RegisterResponse;
 
@@ -20,7 +20,7 @@ pub fn longest(asked: u32, configured: u32) -> u32 {
     if asked > configured { configured.max(MAX_WANTED) } else { MAX_EXPIRES }
 }
 
-/// What a 2xx grants, as a reader of the specification has it.
+/// Grant of a 2xx, as a reader of the specification has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// `None`: nothing.

@@ -1,4 +1,5 @@
-//! What a run is told of trunks and records, and what no one can know after a death, a loss or a wrong clock.
+//! Knowledge that a run has of trunks and records, and what no one can know after a death, a loss or a wrong
+//! clock.
 
 use routr_registration::{
     model::Record, registration::backoff::longest_after_rejection, trunk::TrunkProblem,
@@ -159,9 +160,9 @@ impl State {
         }
     }
 
-    /// What the store could not take, or lost, of a run that has gone, no one knows: a binding that was
-    /// replaced by a shorter one is believed to last for as long as the store has it, and is not sent again
-    /// before its time. Where the store was well this excuses nothing.
+    /// Excuses what the store could not take, or lost, of a run that has gone; no one knows that: a binding
+    /// that was replaced by a shorter one is believed to last for as long as the store has it, and is not
+    /// sent again before its time. Where the store was well this excuses nothing.
     pub fn outdated(&mut self, run: u32, records: &[Record]) {
         let at = self.now();
         let missed_until =

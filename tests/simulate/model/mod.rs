@@ -1,4 +1,4 @@
-//! What the checks remember, seen from the world: never from the engine's own books.
+//! Memory of the checks, seen from the world: never from the engine's own books.
 
 pub mod due;
 pub mod grants;
@@ -33,7 +33,7 @@ const FULL: u64 = 5_000;
 pub struct Run {
     pub life: Arc<Life>,
     pub began: u64,
-    /// When the store said what it kept.
+    /// Time at which the store said what it kept.
     pub loaded_at: Option<u64>,
     /// The versions of trunks that a listing told it of.
     pub known: BTreeMap<String, u64>,
@@ -43,7 +43,7 @@ pub struct Run {
     pub numbers: BTreeMap<Box<str>, (u32, Option<u64>)>,
     /// Registrars that asked it to wait, and until when.
     pub holds: BTreeMap<Box<str>, u64>,
-    /// What is left of each registrar's budget, and since when.
+    /// Rest of each registrar's budget, and since when.
     pub buckets: BTreeMap<Box<str>, (f64, u64)>,
     pub in_flight: u32,
     /// Since when all places have been taken, and from when to when they were for a while.
@@ -59,7 +59,7 @@ pub struct Run {
     pub sends: u64,
     /// Since when it sends again after a pause or a freeze.
     pub resumed_at: u64,
-    /// When all places were taken last.
+    /// Time at which all places were last taken.
     pub full_until: u64,
     /// Trunks that were in a complete listing.
     pub seen: BTreeSet<String>,
@@ -107,7 +107,7 @@ pub struct Rejected {
     pub password: String,
     pub times: u32,
     pub until: u64,
-    /// When the last one was sent, and when the engine heard of it.
+    /// Times at which the last one was sent, and at which the engine heard of it.
     pub sent: u64,
     pub told_at: u64,
 }
@@ -133,7 +133,7 @@ pub struct CallModel {
     pub open: Option<u64>,
     /// The number of the last REGISTER.
     pub last_sent: u32,
-    /// What the last grant is worth depends on a second more or less; and when it ends as the most lenient
+    /// True if a second more or less matters to what the last grant is worth; and its end as the most lenient
     /// reader has it.
     pub border: bool,
     pub unsure: bool,
@@ -148,9 +148,9 @@ pub struct CallModel {
     pub silent_from: u64,
     /// One of them may have been taken for a refused password: then the next one is the first of another row.
     pub row_ends: bool,
-    /// When the last of its requests was sent that an EdgePort went on with without end: nothing comes back.
+    /// Time at which its last request that an EdgePort repeats without end was sent: nothing comes back.
     pub looped: u64,
-    /// When a removal reached its registrar last.
+    /// Time at which a removal last reached its registrar.
     pub taken_away: u64,
     /// The second silence in a row of a trunk that never registered and had its registrar to itself until
     /// then: as a refused password, until it succeeds.
@@ -160,17 +160,16 @@ pub struct CallModel {
     /// Since the last grant, other EdgePorts may have made a binding that no one confirmed.
     pub unconfirmed: bool,
     pub rejected: Option<Rejected>,
-    /// When its password was refused for the first time since its last success.
+    /// Time at which its password was refused for the first time since its last success.
     pub refused_from: Option<u64>,
-    /// What a target asked of this trunk alone: in which run, until when, and in answer to what was sent
-    /// when.
+    /// Wait that a target asked of this trunk alone: in which run, until when, and when the request was sent.
     pub asked: BTreeMap<HostPort, (u32, u64, u64)>,
     pub grant: Option<Grant>,
     /// Tries to remove the binding since the last success.
     pub leaves: u32,
-    /// Where its removal was confirmed last, when, and of which Contact.
+    /// Registrar that last confirmed its removal, the time, and the Contact.
     pub removed: Option<(Box<str>, u64, String)>,
-    /// When it was last not wanted, for whatever reason.
+    /// Time at which it was last not wanted, for whatever reason.
     pub unwanted_at: Option<u64>,
     /// Since when it has not been wanted without a break.
     pub unwanted_since: Option<u64>,
@@ -197,18 +196,18 @@ pub struct TrunkModel {
     pub preferred: u32,
     /// The last time that a person or an edit had it begin again.
     pub wish_at: u64,
-    /// When a listing named its URIs in another order, or with other priorities.
+    /// Time at which a listing named its URIs in another order, or with other priorities.
     pub reordered_at: u64,
-    /// What a refusal of its password goes by, as a run was told last.
+    /// Signature that a refusal of its password goes by, in the version that a run received last.
     pub signature: Option<String>,
-    /// When its password might be offered again for another reason than the end of a wait.
+    /// Times at which its password might be offered again for another reason than the end of a wait.
     pub excuses: Vec<u64>,
     /// Until when it may wait for what its registrar said to it alone.
     pub own_wait: u64,
-    /// When its last REGISTER was answered by how to ask instead, and nothing has been sent since: it does
-    /// not wait for a registrar's return, but has asked often enough and backs off.
+    /// Time at which the response to its last REGISTER said how to ask instead, if nothing has been sent
+    /// since: the trunk does not wait for a registrar's return, but has asked often enough and backs off.
     pub tells_how: Option<u64>,
-    /// When it was registered within the last hour.
+    /// Times at which it was registered, within the last hour.
     pub registered: Vec<u64>,
     /// Its last failure was a refusal of its credentials.
     pub refused: bool,
@@ -232,7 +231,7 @@ pub struct InFlight {
     pub edge_port: HostPort,
 }
 
-/// See the module.
+/// Memory of the checks.
 pub struct Model {
     pub runs: BTreeMap<u32, Run>,
     pub calls: BTreeMap<Box<str>, CallModel>,
@@ -241,7 +240,7 @@ pub struct Model {
     pub from_tags: HashSet<Box<str>>,
     /// The settings that hold.
     pub settings: EngineSettings,
-    /// When they changed, and what they were: for a moment either may hold.
+    /// Time at which they changed: for a moment these, or those before, may hold.
     pub changed_at: u64,
     /// The shortest interval, and so the longest lead, is of these.
     pub before: EngineSettings,
@@ -253,7 +252,7 @@ pub struct Model {
     /// Numbers that no one can know of, see [`crate::world::State::lose_numbers`]: Call-ID and number as it
     /// was sent.
     pub lost: HashSet<(Box<str>, u32)>,
-    /// What of this world holds back: the last time that anything was wrong.
+    /// Last time that anything was wrong, as far as that holds this world back.
     pub trouble_at: u64,
     /// Refused passwords that reached a registrar within the last hour, by Call-ID and password.
     pub offers: BTreeMap<(Box<str>, String), Vec<Offer>>,
@@ -262,7 +261,7 @@ pub struct Model {
     /// Since when all EdgePorts, and the Requester, have been well; 0: always.
     pub edges_since: u64,
     pub requester_since: u64,
-    /// Whether they are not.
+    /// True while EdgePorts, or the Requester, are not well.
     pub edges_ill: bool,
     pub requester_ill: bool,
 }
@@ -293,7 +292,7 @@ impl Model {
         }
     }
 
-    /// What the history calls a Call-ID.
+    /// Returns the name of a Call-ID in the history.
     pub fn call_name(&self, catalogue: &Catalogue, call_id: &str) -> String {
         catalogue.calls.get(call_id).map_or_else(|| format!("?{call_id}"), |call| call.name.clone())
     }
@@ -312,9 +311,9 @@ impl Model {
         call.used = call.used.max(cseq);
     }
 
-    /// Whether all places were taken, for a while already, when a binding expired, or so shortly before that
-    /// the queue was still long. What is in flight to a registrar that says nothing has its place until its
-    /// deadline: where there are two places, two such requests hold up all others.
+    /// Returns whether all places were taken, for a while already, when a binding expired, or so shortly
+    /// before that the queue was still long. A request in flight to a silent registrar has its place until
+    /// its deadline: where there are two places, two such requests hold up all others.
     pub fn was_full(&self, expired: u64, at: u64, queue: u64) -> bool {
         self.acting().is_some_and(|(_, run)| {
             let (from, to) = run.full_since.map_or(run.full, |since| (since, at));
@@ -339,8 +338,8 @@ impl Model {
             .find(|(_, run)| !run.life.is_dead() && !run.ending && !run.farewell)
     }
 
-    /// Whether a Call-ID belongs to the last good version that the acting run has read of a trunk that is
-    /// spoilt: that stays registered. A later one may have been spoilt before it was read.
+    /// Returns whether a Call-ID belongs to the last good version that the acting run has read of a trunk
+    /// that is spoilt: that stays registered. A later one may have been spoilt before it was read.
     pub fn stays(&self, catalogue: &Catalogue, call_id: &str) -> bool {
         let Some(known) = catalogue.calls.get(call_id) else { return false };
         let spoilt = catalogue.entries.get(&known.reference).is_some_and(Entry::is_spoilt);
@@ -355,7 +354,7 @@ impl Model {
         }
     }
 
-    /// What is in flight of a process that has died counts as gone.
+    /// Counts requests in flight as gone when their process has died.
     pub fn note_death(&mut self, life: u32) {
         let dead: Vec<u32> =
             self.runs.iter().filter(|(_, run)| run.life.id == life).map(|(id, _)| *id).collect();

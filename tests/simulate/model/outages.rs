@@ -30,33 +30,33 @@ pub struct Failing {
     pub unclear: bool,
     /// The failure is surely an EdgePort's own.
     pub broken: bool,
-    /// When it was clear that it is down.
+    /// Time at which it was clear that it is down.
     pub noticed_at: Option<u64>,
     /// The last REGISTER since then.
     pub last_sent: Option<u64>,
 }
 
-/// What a run has seen fail.
+/// Failures that a run has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Outages {
     /// By host and port.
     pub hosts: BTreeMap<Box<str>, Failing>,
     pub edges: BTreeMap<Box<str>, Failing>,
-    /// When a registrar was heard from that was known to be down, by host and port.
+    /// Times at which registrars that were known to be down were heard from, by host and port.
     pub back: BTreeMap<Box<str>, u64>,
     /// The trunks that met with silence or failures of a registrar in a row, by host and port, whatever was
     /// the reason.
     pub silences: BTreeMap<Box<str>, BTreeSet<String>>,
-    /// When an EdgePort was heard from last that looked down.
+    /// Time at which an EdgePort that looked down was last heard from.
     pub edge_back_at: u64,
     /// Calls in a row that ended at their deadline.
     pub deadlines: u32,
-    /// When the Requester was heard from last that looked down.
+    /// Time at which the Requester, when it looked down, was last heard from.
     pub requester_back_at: u64,
 }
 
 impl Failing {
-    /// Whether an engine may take this EdgePort for down.
+    /// Returns whether an engine may take this EdgePort for down.
     pub fn looks_down(&self) -> bool {
         self.noticed_at.is_some()
             || (self.failures as usize >= TRUNKS && (self.hosts.len() >= 2 || self.broken))
@@ -64,14 +64,14 @@ impl Failing {
 }
 
 impl Outages {
-    /// Whether an engine may take a registrar of this host for down.
+    /// Returns whether an engine may take a registrar of this host for down.
     pub fn may_look_down(&self, host: &str) -> bool {
         let here = |name: &str| name.rsplit_once(':').is_some_and(|(name, _)| name == host);
         self.silences.iter().any(|(name, trunks)| here(name) && trunks.len() >= 2)
     }
 
-    /// Whether a run may take the Requester for down, and only probe it: what an EdgePort keeps to itself
-    /// looks like that, too.
+    /// Returns whether a run may take the Requester for down, and only probe it: what an EdgePort keeps to
+    /// itself looks like that, too.
     pub fn the_requester_looks_down(&self) -> bool {
         self.deadlines as usize >= TRUNKS
     }
@@ -90,14 +90,14 @@ impl Outages {
         }
     }
 
-    /// Whether a run may pass over an EdgePort.
+    /// Returns whether a run may pass over an EdgePort.
     pub fn an_edge_looks_down(&self) -> bool {
         self.edges.values().any(Failing::looks_down)
     }
 }
 
-/// What the response says of the registrar: `Some(false)`: it is silent, unreachable or answers 5xx; `None`:
-/// nothing.
+/// Returns what the response says of the registrar: `Some(false)`: it is silent, unreachable or responds with
+/// a 5xx; `None`: nothing.
 pub fn works(answer: &Result<RegisterResponse, SendError>) -> Option<bool> {
     match answer {
         Err(SendError::Deadline(_)) => Some(false),
@@ -187,17 +187,18 @@ impl State {
         }
     }
 
-    /// Whether the EdgePorts go on with a refused password without end.
+    /// Returns whether the EdgePorts repeat a refused password without end.
     pub fn edge_ports_loop(&self) -> bool {
         self.rules.field.is_some_and(|field| field.path == Path::LoopingEdgePorts)
     }
 
-    /// Whether EdgePorts are only named in Contacts.
+    /// Returns whether EdgePorts are only named in Contacts.
     pub fn is_direct(&self) -> bool {
         self.rules.field.is_some_and(|field| field.path == Path::Direct)
     }
 
-    /// Whether the Requester and the EdgePorts have been well for so long that a failure is the registrar's.
+    /// Returns whether the Requester and the EdgePorts have been well for a minute, so that a failure is the
+    /// registrar's.
     pub fn is_path_proven(&self, at: u64) -> bool {
         let proven = |since: u64, ill: bool| !ill && (since == 0 || since + MINUTE < at);
         proven(self.model.edges_since, self.model.edges_ill)
@@ -206,8 +207,8 @@ impl State {
 }
 
 impl Host {
-    /// Whether it keeps requests waiting, or wants to. Where EdgePorts go on with a refused password without
-    /// end (`loops`), nothing comes back from one that refuses all.
+    /// Returns whether it keeps requests waiting, or wants to. Where EdgePorts repeat a refused password
+    /// without end (`loops`), nothing comes back from one that refuses all.
     pub fn is_hindered(&self, loops: bool) -> bool {
         let silent = matches!(
             self.policy,

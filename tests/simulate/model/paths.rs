@@ -1,4 +1,4 @@
-//! Which paths of a trunk work: the engine, the Requester, the EdgePorts, the registrars, the password.
+//! Paths of a trunk that work: the engine, the Requester, the EdgePorts, the registrars, the password.
 
 use routr_registration::{model::EdgePort, trunk::TrunkUri};
 
@@ -102,7 +102,7 @@ impl State {
         matches!(self.requester.mode, Mode::Up | Mode::Slots(_))
     }
 
-    /// Whether all ways of a trunk are well, and whether one is.
+    /// Returns whether all ways of a trunk are well, and whether one is.
     pub fn paths_of(&self, reference: &str, entry: &Entry, at: u64) -> (bool, bool) {
         let Some((_, run)) = self.model.acting() else { return (false, false) };
         let ready = entry.problem.is_none()
@@ -133,7 +133,7 @@ impl State {
         )
     }
 
-    /// Whether a registrar registers those that it knows.
+    /// Returns whether a registrar registers those that it knows.
     pub fn serves(
         &self,
         host: &str,
@@ -155,10 +155,10 @@ impl State {
         answers && registrar.is_reached() && holds.get(host).is_none_or(|until| *until <= at)
     }
 
-    /// Whether a registrar that grants so many seconds at most leaves half of its budget to others when all
-    /// its trunks are refreshed as soon as they may be. A waiting refresh goes before a retry, always: beyond
-    /// the whole of it, no one who is not registered has a turn, and at last bindings expire. The
-    /// administrator's rate wants it so.
+    /// Returns whether a registrar that grants at most `most` seconds leaves half of its budget to others
+    /// when all its trunks are refreshed as soon as they may be. A waiting refresh goes before a retry,
+    /// always: beyond the whole of it, no one who is not registered has a turn, and at last bindings expire.
+    /// The administrator's rate wants it so.
     pub fn affords(&self, host: &str, most: u32) -> bool {
         let Some(rate) = self.model.settings.rate_per_registrar else { return true };
         let settings = &self.model.settings.registration;
@@ -187,9 +187,9 @@ impl State {
         2.0 * a_second <= rate
     }
 
-    /// Whether a registrar of a trunk has its budget filled by refreshes. A refresh goes before a retry,
-    /// always, so a trunk that is not registered may wait there without end; as nothing fails, it does not go
-    /// elsewhere either.
+    /// Returns whether a registrar of a trunk has its budget filled by refreshes. A refresh goes before a
+    /// retry, always, so a trunk that is not registered may wait there without end; as nothing fails, it does
+    /// not go elsewhere either.
     pub fn may_wait_for_ever(&self, entry: &Entry) -> bool {
         entry.trunk.uris.iter().any(|uri| self.is_overbooked(&uri.registrar.host))
     }
@@ -218,7 +218,7 @@ impl State {
         self.catalogue.accounts.get(&key).is_none_or(|password| own == Some(password.as_str()))
     }
 
-    /// Whether a registrar refuses the account: then no other is tried.
+    /// Returns whether a registrar refuses the account: then no other is tried.
     pub fn refuses(&self, entry: &Entry, uri: &TrunkUri) -> bool {
         let policy = self.hosts.get(&*uri.registrar.host).map(|host| &host.policy);
         let code =
@@ -230,9 +230,10 @@ impl State {
         code || (unseen && !told) || !self.knows_password(entry, uri)
     }
 
-    /// How long after a way has become well a trunk may still be unregistered, beyond the waits it met
-    /// before: what was in flight and what goes in its place (each until its deadline), a probe of the
-    /// breaker (5 s), the queue at the narrowest place, and the minute between two looks.
+    /// Returns how long after a way has become well a trunk may still be unregistered, in milliseconds,
+    /// beyond the waits it met before: what was in flight and what goes in its place (each until its
+    /// deadline), a probe of the breaker (5 s), the queue at the narrowest place, and the minute between two
+    /// looks.
     pub fn slack(&self) -> u64 {
         let deadline = self.model.settings.registration.deadline_ms;
         3 * deadline + 5 * SECOND + self.queue_ms() + MINUTE + 10 * SECOND

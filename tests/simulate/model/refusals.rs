@@ -16,8 +16,8 @@ use crate::{
     world::State,
 };
 
-/// Whether another trunk registers in the same minutes as one whose call times out, in milliseconds before
-/// that was sent.
+/// Time before a call that times out was sent, in milliseconds: another trunk that registers since then does
+/// so in the same minutes.
 pub const SAME_MINUTES: u64 = MINUTE;
 
 /// A store takes a refusal within this, in milliseconds.
@@ -34,7 +34,7 @@ pub struct Offer {
     pub loops: bool,
 }
 
-/// Whether nothing came back in time.
+/// Returns whether nothing came back in time.
 pub fn timed_out(answer: &Result<RegisterResponse, SendError>) -> bool {
     match answer {
         Err(error) => matches!(error, SendError::Deadline(_)),
@@ -42,8 +42,8 @@ pub fn timed_out(answer: &Result<RegisterResponse, SendError>) -> bool {
     }
 }
 
-/// What makes a registration another one, as far as a refusal goes: users, registrars, credentials; on a
-/// second line the order to try them in.
+/// Returns what makes a registration another one, as far as a refusal goes: users, registrars, credentials;
+/// on a second line the order to try them in.
 pub fn signature(trunk: &Trunk) -> String {
     let mut uris: Vec<String> =
         trunk.uris.iter().map(|uri| format!("{}@{}", uri.user, uri.registrar)).collect();
@@ -83,7 +83,7 @@ impl State {
         }
     }
 
-    /// Whether a trunk was edited after that, by what the API server says.
+    /// Returns whether a trunk was edited after that, by what the API server says.
     pub fn edited_since(&self, reference: &str, at: u64) -> bool {
         self.catalogue
             .entries
@@ -139,9 +139,9 @@ impl State {
         }
     }
 
-    /// Whether an engine can tell that a timeout is a refused password: registrar and EdgePort have both
-    /// worked for others since the trunk met with silence first; or, for one that never registered, in the
-    /// same minutes, or there are no others and it is the second time.
+    /// Returns whether an engine can know that a timeout is a refused password: registrar and EdgePort have
+    /// both worked for others since the trunk met with silence first; or, for one that never registered, in
+    /// the same minutes, or there are no others and it is the second time.
     pub fn can_tell(&self, flight: &InFlight, at: u64) -> bool {
         let Some(call) = self.model.calls.get(&flight.call) else { return false };
         let Some(run) = self.model.runs.get(&flight.run) else { return false };
@@ -171,7 +171,7 @@ impl State {
         works || never && silent_before && alone && at >= flight.sent + 30 * SECOND
     }
 
-    /// Whether the trunk of a request was ever registered.
+    /// Returns whether the trunk of a request was ever registered.
     pub fn was_registered(&self, flight: &InFlight) -> bool {
         let calls = self.calls_of(&flight.reference);
         calls.iter().any(|call| self.model.calls.get(call).is_some_and(|call| call.registered))
@@ -183,8 +183,8 @@ impl State {
         [&*flight.target.host, domain]
     }
 
-    /// Whether a trunk may have its registrar to itself, as far as the run knows: no other one that it was
-    /// told of, as it is now, uses that.
+    /// Returns whether a trunk may have its registrar to itself, as far as the run knows: no other one that
+    /// it has read, as it is now, uses that.
     pub fn may_be_alone(&self, flight: &InFlight) -> bool {
         let Some(run) = self.model.runs.get(&flight.run) else { return true };
         let hosts = self.hosts_of(flight);
@@ -198,7 +198,7 @@ impl State {
         !others.any(|entry| entry.trunk.uris.iter().any(|uri| hosts.contains(&&*uri.registrar.host)))
     }
 
-    /// Whether another URI of the trunk has met with silence last.
+    /// Returns whether another URI of the trunk has met with silence last.
     pub fn is_silent_elsewhere(&self, flight: &InFlight) -> bool {
         let Some(entry) = self.catalogue.entries.get(&flight.reference) else { return false };
         let mut others = entry.calls.iter().filter(|other| **other != flight.call);
@@ -208,13 +208,13 @@ impl State {
         })
     }
 
-    /// Whether an EdgePort kept this request: the registrar responded, and no one was told.
+    /// Returns whether an EdgePort kept this request: the registrar responded, and no one got the response.
     pub fn is_loop(&self, flight: &InFlight) -> bool {
         self.model.calls.get(&flight.call).is_some_and(|call| call.looped == flight.sent && call.looped > 0)
     }
 
-    /// Whether it may look refused where the trunk was registered elsewhere last: other trunks registered in
-    /// the same minutes.
+    /// Returns whether it may look refused where the trunk was registered elsewhere last: other trunks
+    /// registered in the same minutes.
     pub fn may_look_never_registered(&self, flight: &InFlight, at: u64) -> bool {
         let trunk = self.model.trunks.get(&flight.reference);
         trunk.is_some_and(|trunk| *trunk.last_call != *flight.call)
@@ -222,7 +222,7 @@ impl State {
             && self.may_look_refused(flight, 2 * MINUTE, at)
     }
 
-    /// How often in a row this run met with silence before, for this trunk as it is.
+    /// Returns how often in a row this run met with silence before, for this trunk as it is.
     pub fn silent_before(&self, flight: &InFlight) -> u32 {
         let Some(call) = self.model.calls.get(&flight.call) else { return 0 };
         let trunk = self.model.trunks.get(&flight.reference);
@@ -230,8 +230,8 @@ impl State {
         if call.timeouts.1 == flight.run && changed <= call.silent_from { call.timeouts.0 } else { 0 }
     }
 
-    /// Whether another trunk registered at that registrar, so many milliseconds before that was sent or
-    /// later.
+    /// Returns whether another trunk registered at that registrar, with a request sent at most `minutes` (in
+    /// milliseconds) before that one, or later.
     pub fn may_look_refused(&self, flight: &InFlight, minutes: u64, at: u64) -> bool {
         let Some(run) = self.model.runs.get(&flight.run) else { return false };
         let successes = run.successes.get(&flight.target.host).into_iter().flatten();
@@ -255,7 +255,7 @@ impl State {
         at >= flight.sent + 30 * SECOND && latest.into_iter().any(|(_, sent)| **sent + minutes >= flight.sent)
     }
 
-    /// Whether it must look so: another trunk registered after this one met with silence first.
+    /// Returns whether it must look so: another trunk registered after this one met with silence first.
     pub fn looks_refused(&self, flight: &InFlight, at: u64) -> bool {
         let first = self.model.calls.get(&flight.call).filter(|_| self.silent_before(flight) > 0);
         let since = first.map_or(flight.sent, |call| call.silent_from);

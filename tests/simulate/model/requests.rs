@@ -87,7 +87,7 @@ impl State {
         self.catalogue.calls.get(call_id).map(|call| call.reference.clone()).unwrap_or_default()
     }
 
-    /// How long all trunks take, one after the other, at the narrowest place.
+    /// Returns how long all trunks take, one after the other, at the narrowest place, in milliseconds.
     pub fn queue_ms(&self) -> u64 {
         let trunks = u64::try_from(self.model.trunks.len()).unwrap_or(0) + 1;
         let each = self.model.settings.rate_per_registrar.map_or(0.0, |rate| 1_000.0 / rate);

@@ -1,4 +1,4 @@
-//! What each response means for the next REGISTER.
+//! Consequences of each response for the next REGISTER.
 
 use std::collections::BTreeMap;
 
@@ -167,7 +167,7 @@ impl State {
         self.distorted(answer)
     }
 
-    /// What the engine is told: the same, unless a mutant distorts it.
+    /// Returns what the engine receives: the same, unless a mutant distorts it.
     pub fn distorted(
         &self,
         answer: Result<RegisterResponse, SendError>,
@@ -276,7 +276,7 @@ impl State {
         }
     }
 
-    /// What the Requester hands over may be another device's binding, which lasts longer than ours.
+    /// Notes that the Requester may hand over another device's binding, which lasts longer than ours.
     pub fn note_misled(&mut self, flight: &InFlight, at: u64) {
         let Some(call) = self.model.calls.get(&flight.call) else { return };
         let Some(grant) = call.grant.as_ref() else { return };
@@ -293,7 +293,7 @@ impl State {
         }
     }
 
-    /// Where the binding that was granted is refreshed in its usual window, it is due at the end of that.
+    /// Notes that a granted binding that is refreshed in its usual window is due at the end of that.
     pub fn note_due(&mut self, flight: &InFlight) {
         let Some(grant) = self.model.calls.get(&flight.call).and_then(|call| call.grant.clone()) else {
             return;

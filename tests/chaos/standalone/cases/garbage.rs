@@ -1,5 +1,5 @@
-//! What none should send: to the registry and the Requester in the place of a dependency, to their own ports,
-//! in trunks; and a Redis that cannot or will not.
+//! Garbage that none should send: to the registry and the Requester in the place of a dependency, to their
+//! own ports, in trunks; and a Redis that cannot or will not.
 
 use super::{ANOTHER_REQUESTER, API, CACHE, REQUESTER, SILENT_CACHE, scenario, secs, step};
 use crate::fakes::{Grpc, Kind, Resp, Sip};
@@ -8,7 +8,7 @@ use crate::standalone::fault::Fault::{DropClientsOfRedis, Fake, Poke, Redis};
 use crate::standalone::fault::Wire;
 use crate::standalone::{Says, Scenario, Special, Step};
 
-/// What was reported stays so.
+/// `cache`, reported as not working from the beginning: what was reported stays so.
 const STILL: Says = Says::Down("cache", secs(0));
 
 fn fake(wire: Wire, kind: Kind, lasts: u64, says: &[Says]) -> Step {

@@ -64,7 +64,7 @@ fn pairs() -> Vec<(Part, Part)> {
     (0..parts.len()).flat_map(|a| (a + 1..parts.len()).map(move |b| (parts[a], parts[b]))).collect()
 }
 
-/// Whether registrations go on without it.
+/// Returns whether registrations continue without it.
 fn harmless(part: Part) -> bool {
     matches!(part, Part::Redis | Part::Api)
 }

@@ -24,7 +24,7 @@ const REQUESTER: Says = Says::Down("requester", secs(4));
 const ANOTHER_REQUESTER: Says = Says::Down("requester", secs(12));
 /// And then nothing is written: the cache is looked at every 10 s.
 const CACHE: Says = Says::Down("cache", secs(12));
-/// Which is given up after 5 s.
+/// A silent cache, which is given up after 5 s.
 const SILENT_CACHE: Says = Says::Down("cache", secs(18));
 
 /// All scenarios.
