@@ -32,7 +32,8 @@ fn flags() -> BTreeMap<String, (String, String, Option<String>)> {
         let variable = arg.get_env().map(|name| name.to_str().unwrap().to_owned()).unwrap_or_default();
         let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
         let default = (!default.is_empty()).then(|| default.join(","));
-        Some((long.to_owned(), (format!("--{long} {value}"), variable, default)))
+        let flag = format!("--{long} {value}").trim_end().to_owned();
+        Some((long.to_owned(), (flag, variable, default)))
     };
     requester.get_arguments().filter_map(row).collect()
 }
