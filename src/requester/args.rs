@@ -160,8 +160,8 @@ pub struct RequesterArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
     pub responses_from: ResponseOrigin,
 
-    /// Keep the last SIP messages (200 at most, 1 MB in all) with credentials and nonces masked, and show them
-    /// to callers on this machine: `routr-registry requester trace`, or /trace of the HTTP port.
+    /// Keep the last SIP messages (200 at most, 1 MB in all) with credentials and nonces masked, and show
+    /// them to callers on this machine: `routr-registry requester trace`, or /trace of the HTTP port.
     #[arg(long)]
     pub trace: bool,
 }

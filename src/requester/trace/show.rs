@@ -68,7 +68,7 @@ pub enum TraceError {
         /// Its words.
         said: String,
     },
-    /// What came is no trace.
+    /// The response is no trace.
     #[error("{url} is not the HTTP port of a Requester: {problem}")]
     NotARequester {
         /// URL that was asked.
