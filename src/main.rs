@@ -119,7 +119,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Demo(_) | Command::Devstack(_) => anyhow::bail!(
                 "this build has neither `demo` nor `devstack`: build routr-registry with its default features"
             ),
-            Command::Requester(args) => requester::run(args, shutdown).await?,
+            Command::Requester(args) => requester::run(*args, shutdown).await?,
             Command::Crd => std::io::stdout().write_all(crd::yaml()?.as_bytes())?,
         }
         Ok(ExitCode::SUCCESS)
