@@ -37,7 +37,7 @@ mod connections;
 mod directory;
 #[cfg(test)]
 pub(crate) mod fake;
-mod guard;
+pub(crate) mod guard;
 pub(crate) mod listen;
 #[cfg(test)]
 mod many_tests;

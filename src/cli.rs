@@ -65,7 +65,7 @@ pub enum Command {
     #[command(hide = true, disable_help_flag = true)]
     Devstack(LeftOut),
     /// Serve Routr's Requester: SIP requests over gRPC in, SIP over UDP, TCP and TLS out
-    Requester(RequesterArgs),
+    Requester(Box<RequesterArgs>),
     /// Print the CustomResourceDefinition of Registry resources as YAML, for kubectl apply --server-side -f -
     Crd,
 }

@@ -12,6 +12,7 @@
 pub mod api;
 mod balance;
 pub mod channel;
+mod choice;
 #[doc(hidden)] // public for tests
 pub mod codec;
 pub mod connection;

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     // has no such protection, everything else works without it.
     let protected = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let cli = Cli::parse();
-    let service = matches!(cli.command, Command::Run(_) | Command::Operator(_) | Command::Requester(_));
+    let service = is_service(&cli.command);
     let log = match start_log(&cli, service) {
         Ok(log) => log,
         Err(error) => return fail(&error),
@@ -63,6 +63,15 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Returns whether a command runs until it is ended, for others.
+fn is_service(command: &Command) -> bool {
+    match command {
+        Command::Run(_) | Command::Operator(_) => true,
+        Command::Requester(args) => args.action.is_none(),
+        _ => false,
+    }
+}
+
 /// The services always log. The others speak for themselves; their logs are there for who asks for them.
 fn start_log(cli: &Cli, service: bool) -> anyhow::Result<Option<Lines>> {
     let asked = ["RUST_LOG", "LOGS_LEVEL"].iter().any(|name| std::env::var_os(name).is_some());
@@ -81,9 +90,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         match &cli.command {
-            Command::Run(_) | Command::Operator(_) | Command::Requester(_) => {
-                shutdown_on_signal(shutdown.clone(), &SHUTDOWN_SIGNALS)?;
-            }
+            command if is_service(command) => shutdown_on_signal(shutdown.clone(), &SHUTDOWN_SIGNALS)?,
             // Its terminal may be closed: it has a folder to clear away.
             #[cfg(feature = "demo")]
             Command::Devstack(_) => shutdown_on_signal(shutdown.clone(), &SHUTDOWN_SIGNALS)?,
@@ -91,10 +98,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Demo(_) => {
                 shutdown_on_signal(shutdown.clone(), &[SHUTDOWN_SIGNALS[0], SHUTDOWN_SIGNALS[1], HANGUP])?
             }
-            #[cfg(not(feature = "demo"))]
-            Command::Demo(_) | Command::Devstack(_) => {}
             // Nothing of the others needs an orderly end.
-            Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) | Command::Crd => {}
+            _ => {}
         }
         match cli.command {
             Command::Run(args) => standalone::run(args, shutdown).await?,
@@ -114,7 +119,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Demo(_) | Command::Devstack(_) => anyhow::bail!(
                 "this build has neither `demo` nor `devstack`: build routr-registry with its default features"
             ),
-            Command::Requester(args) => requester::run(args, shutdown).await?,
+            Command::Requester(args) => requester::run(*args, shutdown).await?,
             Command::Crd => std::io::stdout().write_all(crd::yaml()?.as_bytes())?,
         }
         Ok(ExitCode::SUCCESS)

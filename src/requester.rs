@@ -58,6 +58,7 @@ mod rules;
 mod service;
 mod synthetic_response;
 mod tls;
+mod trace;
 
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -68,7 +69,7 @@ use tonic::transport::server::Router;
 
 pub use self::{
     access::{AccessOptions, Token, TokenError},
-    args::{AdvertisedContact, Mode, Prepared, RequesterArgs, SipTlsArgs, prepare, run},
+    args::{AdvertisedContact, Mode, Prepared, RequesterAction, RequesterArgs, SipTlsArgs, prepare, run},
     capacity::DEFAULT_CAPACITY,
     health::{DEFAULT_HTTP, Health},
     outgoing_request::ContactHost,
@@ -76,6 +77,7 @@ pub use self::{
     service::RequesterService,
     synthetic_response::HEADER as LOCAL_REPLY,
     tls::sip_tls,
+    trace::{Trace, TraceArgs, TraceError},
 };
 use self::{
     access::{AdmissionControl, SendMessage, accept, with_login},
@@ -136,6 +138,8 @@ pub struct Options {
     pub responses_from: ResponseOrigin,
     /// Time that calls under way may continue once the server stops; then they get `UNAVAILABLE`.
     pub grace: Duration,
+    /// Keeps the last messages, for `/trace` of the HTTP port. `None`: none are kept.
+    pub trace: Option<Trace>,
 }
 
 impl Default for Options {
@@ -156,6 +160,7 @@ impl Default for Options {
             connections: ConnectionBounds::default(),
             responses_from: ResponseOrigin::default(),
             grace: SHUTDOWN_GRACE,
+            trace: None,
         }
     }
 }
@@ -197,6 +202,9 @@ pub enum Error {
     /// The gRPC server broke.
     #[error("gRPC: {0}")]
     Serve(#[from] tonic::transport::Error),
+    /// The trace of another process cannot be shown.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
 }
 
 impl Options {
@@ -293,7 +301,7 @@ pub async fn serve_with(
     let address = SocketAddr::new(options.sip_bind, options.sip_port);
     let client = Client::start(options.client()).map_err(|source| Error::Sip { address, source })?;
     let (grace, abandon) = (options.grace, CancellationToken::new());
-    let access = options.access.clone();
+    let (access, trace) = (options.access.clone(), options.trace.clone());
     let health = Health::default();
     let service = RequesterService::new(client.clone(), options)
         .abandoned_by(abandon.clone())
@@ -302,7 +310,7 @@ pub async fn serve_with(
     let probes_end = CancellationToken::new();
     let _probes_end = probes_end.clone().drop_guard();
     if let Some(HttpPort { listener, healthz }) = http {
-        tokio::spawn(health::serve(listener, health.clone(), client, healthz, probes_end));
+        tokio::spawn(health::serve(listener, health.clone(), client, trace, healthz, probes_end));
     }
     let router = router(service, DEFAULT_CAPACITY, &access);
     let incoming = accept(listener, access, shutdown.clone());

@@ -35,6 +35,12 @@ pub(super) async fn refuse_browsers(
     next.run(request).await
 }
 
+/// Returns the refusal of a request that a web page may have sent, however safe its method is.
+pub(crate) fn refusal(headers: &HeaderMap) -> Option<Response> {
+    let checked = check_host(headers).and_then(|()| check_origin(headers));
+    checked.err().map(IntoResponse::into_response)
+}
+
 fn check_host(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());

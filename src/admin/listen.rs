@@ -32,6 +32,10 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Pause after an accept failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
+/// Extension of each request: the address that it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller(pub(crate) IpAddr);
+
 /// Serves until `shutdown` is cancelled.
 pub(crate) async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let (mut tasks, all) = (JoinSet::new(), Connections::default());
@@ -70,7 +74,13 @@ pub(crate) async fn run(listener: TcpListener, router: Router, shutdown: Cancell
         let stream = Noted { stream, activity: activity.clone() };
         all.add(
             activity,
-            tasks.spawn(serve_connection(stream, router.clone(), all.clone(), shutdown.clone())),
+            tasks.spawn(serve_connection(
+                stream,
+                Caller(from),
+                router.clone(),
+                all.clone(),
+                shutdown.clone(),
+            )),
         );
     }
     drop(listener);
@@ -88,13 +98,20 @@ async fn accept(listener: &TcpListener, reserve: &mut Reserve) -> io::Result<(Tc
     accepted.map(|(stream, from)| (stream, from.ip()))
 }
 
-async fn serve_connection(stream: Noted, router: Router, all: Connections, shutdown: CancellationToken) {
+async fn serve_connection(
+    stream: Noted,
+    caller: Caller,
+    router: Router,
+    all: Connections,
+    shutdown: CancellationToken,
+) {
     // Without it, small answers wait for the peer's delayed ACK.
     let _ = stream.stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let activity = stream.activity.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(caller);
         let (router, activity, all) = (router.clone(), activity.clone(), all.clone());
         async move {
             activity.begin();

@@ -4,6 +4,10 @@ use std::net::IpAddr;
 
 use super::Config;
 use routr_registration::model::EdgePort;
+use routr_types::text;
+
+/// Bytes of an EdgePort's host within the advice for a status.
+const MAX_HOST_BYTES: usize = 80;
 
 /// Top-level names that no public DNS has (RFC 6761, RFC 6762, RFC 8375), and those of clusters.
 const INTERNAL_ENDINGS: [&str; 7] =
@@ -14,23 +18,47 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         self.edge_ports.iter().enumerate().filter_map(|(at, edge_port)| internal(at, edge_port)).collect()
     }
+
+    /// The same of EdgePorts, short enough for a status: the first one, and how many more there are. `None`
+    /// without a warning.
+    pub fn edge_port_advice(&self) -> Option<String> {
+        let all = self.edge_ports.iter().enumerate();
+        let mut internal = all.filter_map(|(at, edge_port)| Some((at, edge_port, why_internal(edge_port)?)));
+        let (at, edge_port, why) = internal.next()?;
+        let host = text::clean(&edge_port.address.host, MAX_HOST_BYTES);
+        let more = match internal.count() {
+            0 => String::new(),
+            1 => "; the same for 1 more EdgePort".to_owned(),
+            n => format!("; the same for {n} more EdgePorts"),
+        };
+        Some(format!(
+            "Contact names the EdgePort {host}, {why}: if providers cannot reach it, set \
+             spec.edgePorts[{at}].publicAddress{more}"
+        ))
+    }
 }
 
 /// An EdgePort without a public address, whose own address providers can hardly reach.
 fn internal(at: usize, edge_port: &EdgePort) -> Option<String> {
-    if edge_port.public.udp.is_some() || edge_port.public.tcp.is_some() || edge_port.public.tls.is_some() {
-        return None;
-    }
-    let host = &*edge_port.address.host;
-    let why = match host.parse::<IpAddr>() {
-        Ok(address) => is_private(address.to_canonical()).then_some("a private address")?,
-        Err(_) if !host.trim_end_matches('.').contains('.') => "a name without a dot",
-        Err(_) => is_internal(host).then_some("an internal name")?,
-    };
+    let (host, why) = (&edge_port.address.host, why_internal(edge_port)?);
     Some(format!(
         "spec.edgePorts[{at}].address: {host} is {why}, and Contact names it: calls do not arrive unless the provider \
          can reach it; set spec.edgePorts[{at}].publicAddress to the address at which providers reach this EdgePort"
     ))
+}
+
+/// Returns the kind of an EdgePort's address that providers can hardly reach; `None` for any other, and with
+/// a public address.
+fn why_internal(edge_port: &EdgePort) -> Option<&'static str> {
+    if edge_port.public.udp.is_some() || edge_port.public.tcp.is_some() || edge_port.public.tls.is_some() {
+        return None;
+    }
+    let host = &*edge_port.address.host;
+    match host.parse::<IpAddr>() {
+        Ok(address) => is_private(address.to_canonical()).then_some("a private address"),
+        Err(_) if !host.trim_end_matches('.').contains('.') => Some("a name without a dot"),
+        Err(_) => is_internal(host).then_some("an internal name"),
+    }
 }
 
 fn is_internal(host: &str) -> bool {
@@ -89,9 +117,33 @@ mod tests {
     }
 
     #[test]
+    fn w1_the_advice_names_the_first_and_counts_the_others() {
+        let advice = |hosts: &[&str]| {
+            let yaml = "kind: Registry\napiVersion: v2beta1\nspec: {requesterAddr: a, apiAddr: b, edgePorts: \
+                        [{address: c}]}";
+            let mut config = crate::config::parse(yaml, crate::config::Format::Yaml).unwrap();
+            config.edge_ports = hosts.iter().map(|host| edge_port(host)).collect();
+            config.edge_port_advice()
+        };
+        assert_eq!(advice(&["203.0.113.5"]), None);
+        let one = "Contact names the EdgePort 10.0.0.1, a private address: if providers cannot reach it, set \
+                   spec.edgePorts[1].publicAddress";
+        assert_eq!(advice(&["203.0.113.5", "10.0.0.1"]).as_deref(), Some(one));
+        let more = advice(&["203.0.113.5", "10.0.0.1", "edge"]).unwrap();
+        assert_eq!(more, format!("{one}; the same for 1 more EdgePort"));
+        let more = advice(&["sip.example.com", "10.0.0.1", "edge", "edge.svc"]).unwrap();
+        assert_eq!(more, format!("{one}; the same for 2 more EdgePorts"));
+        let long = advice(&[&format!("{}.svc", "x".repeat(63))]).unwrap();
+        assert!(long.len() < 250, "{long}");
+        let cut = advice(&[&format!("{0}.{0}.{0}.svc", "x".repeat(63))]).unwrap();
+        assert!(cut.len() < 250 && cut.contains("... (cut), an internal name: "), "{cut}");
+    }
+
+    #[test]
     fn w1_a_public_address_silences_it() {
         let mut edge = edge_port("10.0.0.1");
         edge.public.tls = Some(HostPort::new("sip.example.com", 5061));
         assert_eq!(internal(0, &edge), None);
+        assert_eq!(why_internal(&edge), None);
     }
 }

@@ -1,4 +1,5 @@
-//! A gRPC dependency at all its addresses: each call goes to the next one that is connected.
+//! A gRPC dependency at all its addresses: those that are connected take turns, or a call names what it keeps
+//! to ([`Choice`]).
 //!
 //! A name is looked up at the first call, then every 10 s while there are calls, and soon after a failure.
 //! New addresses are connected to in the background, those that are gone are left, and one that fails rests
@@ -38,7 +39,10 @@ use tonic::{
 
 use zeroize::Zeroizing;
 
-use super::peer::{AfterResponse, At, Connection, Dialing, Peer};
+use super::{
+    choice::{Choice, Responded, Responder, weight},
+    peer::{AfterResponse, At, Connection, Dialing, Peer},
+};
 use crate::connect::{ConnectError, Resolver};
 use routr_net::connect::ATTEMPT_DELAY;
 use routr_types::{host::HostPort, secret::Secret};
@@ -133,9 +137,11 @@ impl Balance {
 
     async fn send(self: Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         self.address(&mut request)?;
+        let choice = request.extensions().get::<Choice>().cloned();
+        let responder = request.extensions().get::<Responder>().cloned();
         let mut offers = 0;
         loop {
-            let connection = self.connection().await.map_err(unavailable)?;
+            let connection = self.connection(choice.as_ref()).await.map_err(unavailable)?;
             offers += 1;
             let mut sender = connection.sender.clone();
             let waiting = connection.wait();
@@ -147,6 +153,9 @@ impl Balance {
             match done {
                 Ok(response) => {
                     connection.responded.store(true, Ordering::Relaxed);
+                    if let Some(responder) = responder {
+                        responder.set(Responded { at: connection.at.clone(), all: self.alive() });
+                    }
                     return Ok(response.map(Body::new));
                 }
                 Err(mut error) => match TrySendError::take_message(&mut error) {
@@ -173,10 +182,20 @@ impl Balance {
         Ok(())
     }
 
-    /// The connection for the next call: those that are open take turns.
-    async fn connection(self: &Arc<Self>) -> Result<Connection, ConnectError> {
+    /// Returns the addresses that are open, or may be soon.
+    fn alive(&self) -> Vec<Arc<At>> {
+        let peers = self.peers();
+        let alive = peers.all.iter().filter(|peer| peer.is_open() || !peer.rests());
+        alive.map(|peer| peer.at.clone()).collect()
+    }
+
+    /// The connection for the next call.
+    async fn connection(self: &Arc<Self>, choice: Option<&Choice>) -> Result<Connection, ConnectError> {
         let peers = self.current().await?;
-        if let Some(connection) = self.next_open(&peers, true) {
+        if let Some(connection) = Self::preferred(&peers, choice).await {
+            return Ok(connection);
+        }
+        if let Some(connection) = self.next_open(&peers, choice, true) {
             return Ok(connection);
         }
         // Those that rest are asked too: else nothing could be said but that they rest.
@@ -206,14 +225,32 @@ impl Balance {
         if open > 0 {
             // It may have been closed meanwhile.
             let closed = || ConnectError::Transport("the connection was closed at once".into());
-            return self.next_open(&peers, false).ok_or_else(closed);
+            return self.next_open(&peers, choice, false).ok_or_else(closed);
         }
         causes.sort_by_key(|(index, _)| *index);
         Err(self.explain(&peers, causes.into_iter().map(|(_, error)| error).collect()))
     }
 
-    /// The next of the open connections; one is being made to each other address, where `connect`.
-    fn next_open(&self, peers: &[Arc<Peer>], connect: bool) -> Option<Connection> {
+    /// The connection to the address that a call keeps to. Where that has none at the moment, because it
+    /// ended in order or the address has just been found, it is waited for: else the call would move for
+    /// once, and find neither its nonces nor its connection there. `None` where the call keeps to none, where
+    /// none is open, and where this one cannot be had within a moment.
+    async fn preferred(peers: &[Arc<Peer>], choice: Option<&Choice>) -> Option<Connection> {
+        let Some(Choice::Kept(number)) = choice else { return None };
+        if peers.len() < 2 || !peers.iter().any(|peer| peer.is_open()) {
+            return None;
+        }
+        let alive = peers.iter().filter(|peer| peer.is_open() || !peer.rests());
+        let peer = alive.max_by_key(|peer| weight(*number, &peer.at))?;
+        match peer.open() {
+            Some(connection) => Some(connection),
+            None => timeout(ATTEMPT_DELAY, peer.connect()).await.ok()?.ok(),
+        }
+    }
+
+    /// One of the open connections, by the choice, else the next; one is being made to each other address,
+    /// where `connect`.
+    fn next_open(&self, peers: &[Arc<Peer>], choice: Option<&Choice>, connect: bool) -> Option<Connection> {
         let mut open = Vec::with_capacity(peers.len());
         let mut closed = Vec::new();
         for peer in peers {
@@ -228,8 +265,16 @@ impl Balance {
         for peer in closed.into_iter().filter(|peer| connect && !peer.rests()) {
             drop(peer.connect());
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % open.len();
-        Some(open.swap_remove(turn))
+        let chosen = match choice {
+            Some(Choice::Kept(number)) => {
+                let weights = open.iter().map(|connection| weight(*number, &connection.at));
+                weights.enumerate().max_by_key(|(_, weight)| *weight).map(|(index, _)| index)
+            }
+            Some(Choice::Address(at)) => open.iter().position(|connection| connection.at == *at),
+            None => None,
+        };
+        let chosen = chosen.unwrap_or_else(|| self.turn.fetch_add(1, Ordering::Relaxed) % open.len());
+        Some(open.swap_remove(chosen))
     }
 
     fn explain(&self, peers: &[Arc<Peer>], causes: Vec<ConnectError>) -> ConnectError {

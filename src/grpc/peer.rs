@@ -55,7 +55,7 @@ const MAX_UNANSWERED_CALLS: usize = 3;
 const MIN_CONNECTION_LIFETIME: Duration = Duration::from_secs(1);
 
 /// Address that a peer listens on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum At {
     /// An IP address and a port.
     Ip(SocketAddr),
@@ -93,6 +93,7 @@ pub(super) struct Dialing {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Body>,
+    pub(super) at: Arc<At>,
     peer: Weak<Peer>,
     id: usize,
     since: Instant,
@@ -170,6 +171,11 @@ impl Peer {
     /// The connection, where it is open.
     pub(super) fn open(&self) -> Option<Connection> {
         self.state().connection.as_ref().filter(|connection| !connection.sender.is_closed()).cloned()
+    }
+
+    /// Returns whether the connection is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().connection.as_ref().is_some_and(|connection| !connection.sender.is_closed())
     }
 
     /// Returns whether it failed, and is left alone for a while.
@@ -319,6 +325,7 @@ impl Peer {
         }
         Ok(Connection {
             sender,
+            at: self.at.clone(),
             peer: Arc::downgrade(self),
             id,
             since: Instant::now(),

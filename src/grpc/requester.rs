@@ -13,6 +13,7 @@ use tonic::{Code, Request, Status, codegen::http::uri::PathAndQuery};
 use super::{
     Ended, GrpcError,
     balance::SentMarker,
+    choice::Choice,
     codec::RawCodec,
     ended,
     register::{Template, gateway_auth},
@@ -118,6 +119,7 @@ impl Requester for GrpcRequester {
         message.set_timeout(left + DEADLINE_MARGIN);
         let sent = SentMarker::default();
         message.extensions_mut().insert(sent.clone());
+        message.extensions_mut().insert(Choice::kept(&request.call_id));
         // tonic keeps the timeout for the answer only; connecting counts as well.
         let received = self.quota.reply();
         match timeout(left, send(client, message, &received)).await {

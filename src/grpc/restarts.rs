@@ -4,16 +4,21 @@
 //! port after each start; that is recognised by its `bnc` parameter and by two registrations that have it,
 //! for a registrar may list what others registered. Connections say nothing: proxies and load balancers end
 //! them as they like. Of several Requesters behind one address each is known once it has been seen, and none
-//! restarts because another one responds.
+//! restarts because another one responds. One at an address of its own that says who it is was added to the
+//! others, and restarts when another one is found there.
 
 use std::{
     collections::VecDeque,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-/// Requesters that are remembered.
-const MAX_KNOWN: usize = 64;
+use super::peer::At;
+
+/// Contacts of Requesters that are remembered.
+const MAX_CONTACTS: usize = 64;
+/// Requesters that are remembered with their addresses.
+const MAX_INSTANCES: usize = 512;
 
 /// Requesters seen so far. Each method returns whether a restart was detected.
 #[derive(Debug, Default)]
@@ -21,7 +26,8 @@ pub(super) struct Restarts(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    instances: VecDeque<u64>,
+    /// With the address of each, as hashes.
+    instances: VecDeque<(u64, u64)>,
     contacts: VecDeque<u64>,
     /// A Contact that one registration alone has shown so far, and which.
     unproven: Option<(u64, u64)>,
@@ -32,9 +38,22 @@ impl Restarts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It says who it is.
-    pub fn instance(&self, instance: &str) -> bool {
-        learn(&mut self.known().instances, hash(instance))
+    /// The Requester at an address says who it is; `alive` are all addresses that serve now.
+    pub fn instance(&self, at: &At, instance: &str, alive: &[Arc<At>]) -> bool {
+        let instances = &mut self.known().instances;
+        let seen = (hash(at), hash(instance));
+        if instances.contains(&seen) {
+            return false;
+        }
+        // Two addresses may lead to one process: its IPv4 and its IPv6 address.
+        let known = instances.iter().any(|(_, instance)| *instance == seen.1);
+        let is_known = |at: &u64| instances.iter().any(|(known, _)| known == at);
+        // The first one at an address was added to those that are known. Where none of them serves any more,
+        // it has taken their place: a pod that is made again has another address.
+        let added = !is_known(&seen.0) && alive.iter().any(|at| is_known(&hash(&**at)));
+        let restarted = !known && !added && !instances.is_empty();
+        remember(instances, seen, MAX_INSTANCES);
+        restarted
     }
 
     /// A registration, named by its Call-ID, came back with this Contact of the Requester, as a hash.
@@ -47,7 +66,8 @@ impl Restarts {
         match known.unproven {
             Some((other, by)) if other == contact && by != seen.1 => {
                 known.unproven = None;
-                learn(&mut known.contacts, contact)
+                remember(&mut known.contacts, contact, MAX_CONTACTS);
+                known.contacts.len() > 1
             }
             Some(before) if before == seen => false,
             _ => {
@@ -63,16 +83,12 @@ impl Restarts {
     }
 }
 
-/// Remembers one. Returns whether it is new, and not the first.
-fn learn(known: &mut VecDeque<u64>, one: u64) -> bool {
-    if known.contains(&one) {
-        return false;
-    }
+/// Remembers one more, and forgets the oldest beyond so many.
+fn remember<T>(known: &mut VecDeque<T>, one: T, most: usize) {
     known.push_back(one);
-    if known.len() > MAX_KNOWN {
+    if known.len() > most {
         known.pop_front();
     }
-    known.len() > 1
 }
 
 /// A hash that is the same throughout the process.
@@ -88,10 +104,40 @@ mod tests {
 
     #[test]
     fn an_instance_is_new_once_and_the_first_is_no_restart() {
-        let restarts = Restarts::default();
-        let noticed = ["a", "a", "b", "a", "b", "c"].map(|instance| restarts.instance(instance));
+        let (restarts, one) = (Restarts::default(), at(1));
+        let noticed = ["a", "a", "b", "a", "b", "c"].map(|instance| {
+            let alive = std::slice::from_ref(&one);
+            restarts.instance(&one, instance, alive)
+        });
         assert_eq!(noticed, [false, false, true, false, false, true]);
         assert!(!restarts.was_away(), "it would say so itself");
+    }
+
+    fn at(last: u8) -> Arc<At> {
+        Arc::new(At::Ip(([127, 0, 0, last], 51909).into()))
+    }
+
+    #[test]
+    fn restarts_are_those_of_an_address_and_a_replica_that_is_added_is_none() {
+        let restarts = Restarts::default();
+        let [one, two, three, four] = [1, 2, 3, 4].map(at);
+        let both = [one.clone(), two.clone()];
+        assert!(!restarts.instance(&one, "a", &both) && !restarts.instance(&two, "b", &both));
+        assert!(restarts.instance(&two, "c", &both), "another one at the same address");
+        assert!(!restarts.instance(&two, "c", &both) && !restarts.instance(&one, "a", &both));
+        let more = [one.clone(), two, three.clone()];
+        assert!(!restarts.instance(&three, "d", &more), "added");
+        assert!(restarts.instance(&four, "e", std::slice::from_ref(&four)), "in the place of all");
+        assert!(!restarts.instance(&three, "e", &[three.clone(), four]), "one process at two addresses");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (restarts, one) = (Restarts::default(), at(1));
+        for number in 0..2 * MAX_INSTANCES {
+            restarts.instance(&one, &number.to_string(), std::slice::from_ref(&one));
+        }
+        assert_eq!(restarts.known().instances.len(), MAX_INSTANCES);
     }
 
     #[test]
@@ -106,7 +152,7 @@ mod tests {
         assert!(restarts.contact(2, "y"));
         assert!(!restarts.contact(2, "z") && !restarts.contact(1, "z"), "the old one is listed first, still");
         assert!(restarts.was_away());
-        assert!(!restarts.instance("a"));
+        assert!(!restarts.instance(&at(1), "a", &[at(1)]));
         assert!(!restarts.contact(3, "x") && !restarts.contact(3, "y"), "it says itself who it is");
     }
 }

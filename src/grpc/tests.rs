@@ -1,6 +1,7 @@
 //! The gRPC ports over real sockets, against the devstack's API server and scripted Requesters.
 
 mod reaching;
+mod replicas;
 
 use std::{
     collections::BTreeSet,

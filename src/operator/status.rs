@@ -41,6 +41,8 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 pub use self::{
@@ -107,6 +109,9 @@ pub struct Snapshot {
     pub failures: FailureSummary,
     /// True when state outlives the process (Redis).
     pub durable: bool,
+    /// Advice of the configuration about EdgePorts whose address providers can hardly reach: then no call
+    /// arrives, however well trunks are registered.
+    pub edge_port_advice: Option<Arc<str>>,
 }
 
 /// Degree to which two statuses differ.

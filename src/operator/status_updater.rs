@@ -65,6 +65,8 @@ pub enum Work {
         durable: bool,
         /// True when it sends nothing.
         suspended: bool,
+        /// Advice of its configuration for the status.
+        edge_port_advice: Option<Arc<str>>,
     },
     /// It is suspended, and no engine runs for it: what was found when its trunks were read last.
     Rest(Arc<Snapshot>),
@@ -148,9 +150,9 @@ impl StatusUpdater {
         let phase = match work {
             Work::Undecided if stall.is_none() => return None,
             Work::Undecided => Phase::Idle,
-            Work::Run { handle, durable, suspended } => {
+            Work::Run { handle, durable, suspended, edge_port_advice } => {
                 let snapshot = match snapshot(&handle, durable).await {
-                    Ok(snapshot) => snapshot?,
+                    Ok(snapshot) => Snapshot { edge_port_advice, ..snapshot? },
                     Err(EngineStopped) => return Some(ended(generation)),
                 };
                 if stall.is_none() && self.is_warming_up(generation, &snapshot) {
@@ -292,6 +294,7 @@ async fn snapshot(handle: &EngineHandle, durable: bool) -> Result<Option<Snapsho
             summary: handle.summary().await?,
             failures: handle.failures(status::MAX_FAILURES).await?,
             durable,
+            edge_port_advice: None,
         }))
     };
     tokio::time::timeout(ENGINE_QUERY_TIMEOUT, asked).await.unwrap_or(Ok(None))

@@ -92,7 +92,8 @@ fn harness(summary: Summary, before: Option<RegistryStatus>) -> Harness {
             }
         }
     });
-    let work = Work::Run { handle, durable: false, suspended: false };
+    let edge_port_advice = Some("set spec.edgePorts[0].publicAddress".into());
+    let work = Work::Run { handle, durable: false, suspended: false, edge_port_advice };
     let (assign, assigned) = watch::channel(StatusTarget { generation: 1, stall: None, work });
     let reporter = StatusUpdater::new(desk.clone(), before, Metrics::new(0));
     tokio::spawn(reporter.run(assigned));
@@ -110,6 +111,8 @@ async fn the_first_status_is_written_at_once_and_then_only_what_changes() {
     assert_eq!(harness.desk.writes(), 1);
     assert_eq!(harness.desk.last().trunks.unwrap().registered, 3);
     assert_eq!(harness.desk.last().observed_generation, Some(1));
+    let ready = harness.desk.last().conditions.into_iter().find(|one| one.type_ == "Ready").unwrap();
+    assert_eq!(ready.message, "all 3 trunks are registered; set spec.edgePorts[0].publicAddress");
     pass(50).await;
     assert_eq!(harness.desk.writes(), 1, "nothing changed");
     pass(20).await;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, FromArgMatches as _, ValueEnum, parser::ValueSource};
+use clap::{Args, FromArgMatches as _, Subcommand, ValueEnum, parser::ValueSource};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ pub use self::{contact::AdvertisedContact, sip_tls::SipTlsArgs};
 use super::{
     AccessOptions, ContactHost, Error, HeaderRule, HttpPort, MethodRule, Options, Rules, Token, health,
     serve_with,
+    trace::{self, Trace, TraceArgs},
 };
 use crate::admin;
 use routr_net::{
@@ -50,7 +51,12 @@ pub enum Mode {
 /// Serve Routr's Requester contract: take SIP requests over gRPC, send them over UDP, TCP or TLS, and return
 /// the registrar's final response.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct RequesterArgs {
+    /// Another action than serving.
+    #[command(subcommand)]
+    pub action: Option<RequesterAction>,
+
     /// Address and port of the gRPC server. With 0.0.0.0:51909 it is reachable from elsewhere: then also set
     /// --token-file or --client-ca.
     #[arg(long, value_name = "ADDRESS", env = "BIND_ADDR", default_value = "127.0.0.1:51909", value_parser = listen_address, help_heading = CALLERS)]
@@ -153,6 +159,18 @@ pub struct RequesterArgs {
     /// other than that of their name.
     #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
     pub responses_from: ResponseOrigin,
+
+    /// Keep the last SIP messages (200 at most, 1 MB in all) with credentials and nonces masked, and show
+    /// them to callers on this machine: `routr-registry requester trace`, or /trace of the HTTP port.
+    #[arg(long)]
+    pub trace: bool,
+}
+
+/// Action on a Requester that runs already.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RequesterAction {
+    /// Print the last SIP messages of a Requester that was started with --trace
+    Trace(TraceArgs),
 }
 
 /// Runs the subcommand until `shutdown` is cancelled.
@@ -160,6 +178,9 @@ pub struct RequesterArgs {
 /// # Errors
 /// When a port cannot be had, a file of TLS cannot be used, or the gRPC server breaks.
 pub async fn run(args: RequesterArgs, shutdown: CancellationToken) -> Result<(), Error> {
+    if let Some(RequesterAction::Trace(args)) = args.action {
+        return Ok(trace::run(args).await?);
+    }
     let mut prepared = Prepared::new(args).await?;
     let healthz = admin::healthz_wanted(std::env::var("ENABLE_HEALTHCHECKS").ok().as_deref());
     let http = health::bind(prepared.http_listen).await.map_err(Error::Http)?;
@@ -177,6 +198,11 @@ pub async fn prepare(flags: &str, listen: SocketAddr) -> Result<Prepared, String
     let matches =
         command.try_get_matches_from(flags.split_whitespace()).map_err(|error| error.to_string())?;
     let mut args = RequesterArgs::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+    if args.action.is_some() || args.trace {
+        return Err(
+            "trace: only a Requester that runs as a process of its own has the HTTP port for it".to_owned()
+        );
+    }
     // BIND_ADDR is for one that is there for others.
     if matches.value_source("listen") != Some(ValueSource::CommandLine) {
         args.listen = listen;
@@ -240,6 +266,7 @@ impl Prepared {
             rules,
             connections,
             responses_from: args.responses_from,
+            trace: args.trace.then(Trace::default),
             ..Options::default()
         };
         Ok(Self { listener, options, http_listen: args.http_listen, http: None })

@@ -10,7 +10,11 @@ use self::{
     uri_scheme::{UNSUPPORTED_URI_SCHEME, registrar_by_sips, use_sip},
 };
 pub(super) use self::{kept_nonces::KeptNonces, uri_scheme::SipRegistrars};
-use super::{outgoing_request::MAX_CSEQ, resend};
+use super::{
+    outgoing_request::MAX_CSEQ,
+    resend,
+    trace::{Recorder, Trace},
+};
 use routr_registration::trunk::Credentials;
 use routr_sip::{
     client::{Client, ClientError, Destination, Peer},
@@ -32,6 +36,8 @@ pub struct AuthenticatedTransaction {
     pub authenticates: Authenticates,
     /// Minimum that a challenge must offer to be answered here.
     pub minimum: DigestMinimum,
+    /// Records what is sent and received.
+    pub trace: Option<Trace>,
 }
 
 /// Party that answers a challenge.
@@ -205,7 +211,13 @@ impl AuthenticatedTransaction {
     }
 
     async fn send(&mut self, client: &Client, peer: Option<&Peer>) -> Result<(Response, Peer), ClientError> {
-        resend::send(client, &mut self.request, &mut self.cseq, &self.destination, peer).await
+        let password = || match &self.authenticates {
+            Authenticates::Requester(Some(credentials)) => vec![credentials.password.expose()],
+            Authenticates::Requester(None) | Authenticates::EdgePort => Vec::new(),
+        };
+        let mut recorder = Recorder::new(self.trace.as_ref(), password);
+        let (request, cseq) = (&mut self.request, &mut self.cseq);
+        resend::send(client, request, cseq, &self.destination, peer, &mut recorder).await
     }
 
     /// Takes the credentials out of the request, which is another one then. Returns whether it can be sent.

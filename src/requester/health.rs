@@ -1,5 +1,6 @@
 //! Probes and metrics of a Requester: `/healthz`, `/livez`, `/readyz` and `/metrics` on an HTTP port, and the
-//! health service of gRPC beside the contract. None of them needs the login of callers.
+//! health service of gRPC beside the contract. None of them needs the login of callers. `/trace` is for
+//! callers on the same machine: see [`super::trace`].
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +29,7 @@ use prometheus_client::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::trace::{self, Trace};
 use crate::{
     admin,
     metrics::{
@@ -148,11 +150,13 @@ pub(super) async fn bind(given: Option<SocketAddr>) -> Result<Option<TcpListener
     }
 }
 
-/// Serves the HTTP port until `shutdown` is cancelled. `healthz`: whether Routr's own path is there.
+/// Serves the HTTP port until `shutdown` is cancelled. `healthz`: whether Routr's own path is there;
+/// `trace`: what `/trace` shows.
 pub(super) async fn serve(
     listener: TcpListener,
     health: Health,
     client: Client,
+    trace: Option<Trace>,
     healthz: bool,
     shutdown: CancellationToken,
 ) {
@@ -162,7 +166,8 @@ pub(super) async fn serve(
         router = router.route("/healthz", get(ok));
     }
     let state = (health, client, routr_environment::unix_ms());
-    admin::listen::run(listener, router.with_state(state), shutdown).await;
+    let router = router.with_state(state).merge(trace::route(trace));
+    admin::listen::run(listener, router, shutdown).await;
 }
 
 async fn ok() -> &'static str {

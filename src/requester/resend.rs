@@ -1,6 +1,6 @@
 //! A request once more, where the connection broke before its response came.
 
-use super::outgoing_request::MAX_CSEQ;
+use super::{outgoing_request::MAX_CSEQ, trace::Recorder};
 use routr_sip::{
     client::{Client, ClientError, Destination, Peer},
     message::{Request, Response},
@@ -21,15 +21,16 @@ pub async fn send(
     cseq: &mut u32,
     destination: &Destination,
     peer: Option<&Peer>,
+    recorder: &mut Recorder<'_>,
 ) -> Result<(Response, Peer), ClientError> {
-    match once(client, request, destination, peer).await {
+    match once(client, request, destination, peer, recorder).await {
         Err(ClientError::ConnectionLost(cause)) if request.method == "REGISTER" && *cseq < MAX_CSEQ => {
             tracing::debug!(to = %destination, %cause, "connection lost: the REGISTER is sent once more");
             let next = *cseq + 1;
             let value = format!("{next} {}", request.method);
             request.headers.set("CSeq", value).map_err(ClientError::Invalid)?;
             *cseq = next;
-            once(client, request, destination, peer).await
+            once(client, request, destination, peer, recorder).await
         }
         outcome => outcome,
     }
@@ -40,9 +41,13 @@ async fn once(
     request: &Request,
     destination: &Destination,
     peer: Option<&Peer>,
+    recorder: &mut Recorder<'_>,
 ) -> Result<(Response, Peer), ClientError> {
-    match peer {
+    recorder.sent(request, destination);
+    let outcome = match peer {
         Some(peer) => client.send_to(request, destination, peer).await,
         None => client.send(request, destination).await,
-    }
+    };
+    recorder.ended(request, destination, outcome.as_ref().map(|(response, _)| response));
+    outcome
 }

@@ -118,7 +118,9 @@ impl RequesterService {
             Mode::Direct => Authenticates::Requester(credentials),
             Mode::Proxied => Authenticates::EdgePort,
         };
-        let mut exchange = AuthenticatedTransaction { request, cseq, destination, authenticates, minimum };
+        let trace = self.options.trace.clone();
+        let mut exchange =
+            AuthenticatedTransaction { request, cseq, destination, authenticates, minimum, trace };
         let sent = timeout(self.options.answer_within, self.send(&mut exchange, contact)).await;
         let host = &exchange.destination.host;
         let message = match sent.unwrap_or(Err(ClientError::Timeout)) {

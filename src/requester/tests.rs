@@ -20,4 +20,5 @@ mod responses;
 mod secrecy;
 mod setup;
 mod tls;
+mod trace;
 mod uri_scheme;

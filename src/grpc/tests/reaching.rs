@@ -18,6 +18,10 @@ use super::*;
 use crate::{
     connect::Resolver,
     grpc::channel::{Channel, open_with},
+    proto::requester_info::{
+        GetRequest, GetResponse,
+        requester_info_server::{RequesterInfo, RequesterInfoServer},
+    },
     quota::sockets::Payers,
 };
 use routr_net::tls::{TlsFiles, followed::ClientCertificate};
@@ -45,34 +49,40 @@ impl Dns {
 }
 
 /// A Requester, and how many calls reached it.
-struct Pod {
-    address: SocketAddr,
-    seen: Seen,
+pub(super) struct Pod {
+    pub(super) address: SocketAddr,
+    pub(super) seen: Seen,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Pod {
-    async fn start(last: u8) -> Self {
+    pub(super) async fn start(last: u8) -> Self {
         Self::at(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0)).await
     }
 
-    async fn at(address: SocketAddr) -> Self {
+    pub(super) async fn at(address: SocketAddr) -> Self {
+        Self::named(address, None).await
+    }
+
+    /// One that says who it is, and how much it takes at a time.
+    pub(super) async fn named(address: SocketAddr, name: Option<(&'static str, u32)>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (scripted, seen) = scripted(ok);
         let shutdown = CancellationToken::new();
         let (service, ended) = (RequesterServer::new(scripted), shutdown.clone().cancelled_owned());
         let incoming = TcpListenerStream::new(listener);
+        let info = name.map(|(instance, capacity)| RequesterInfoServer::new(Named { instance, capacity }));
         let task = tokio::spawn(async move {
-            let served = Server::builder().add_service(service);
+            let served = Server::builder().add_service(service).add_optional_service(info);
             served.serve_with_incoming_shutdown(incoming, ended).await.unwrap();
         });
         Self { address, seen, shutdown, task }
     }
 
     /// Ends it in order, with its connections.
-    async fn stop(self) -> SocketAddr {
+    pub(super) async fn stop(self) -> SocketAddr {
         self.shutdown.cancel();
         self.task.await.unwrap();
         self.address
@@ -80,6 +90,19 @@ impl Pod {
 
     fn calls(&mut self) -> usize {
         std::iter::from_fn(|| self.seen.try_recv().ok()).count()
+    }
+}
+
+struct Named {
+    instance: &'static str,
+    capacity: u32,
+}
+
+#[tonic::async_trait]
+impl RequesterInfo for Named {
+    async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let instance = self.instance.to_owned();
+        Ok(Response::new(GetResponse { capacity: self.capacity, instance, ..GetResponse::default() }))
     }
 }
 
@@ -220,8 +243,9 @@ async fn g8_targets_as_grpc_writes_them_lead_there() {
     let mut pods = [Pod::start(1).await, Pod::start(2).await];
     let [first, second] = pods.each_ref().map(|pod| pod.address);
     let requester = GrpcRequester::new(&settings(&format!("'ipv4:{first},{second}'"), "")).unwrap();
-    for _ in 0..20 {
-        requester.register(register(), TIMEOUT).await.unwrap();
+    for number in 0..40 {
+        let call_id = format!("call-{number}").into();
+        requester.register(RegisterRequest { call_id, ..register() }, TIMEOUT).await.unwrap();
     }
     assert!(pods.iter_mut().all(|pod| pod.calls() > 0));
     let local = format!("dns:///localhost:{}", first.port());

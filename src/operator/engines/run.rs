@@ -111,6 +111,7 @@ impl Run {
                 handle: engine.handle.clone(),
                 durable: self.is_durable(),
                 suspended: self.plan.suspend,
+                edge_port_advice: self.plan.config.edge_port_advice().map(Into::into),
             },
             (Activity::Rest(_), Work::Rest(snapshot)) => Work::Rest(snapshot.clone()),
             (Activity::Rest(_), _) => {
@@ -158,7 +159,7 @@ impl Run {
                 Ok(Survey { summary, failures }) => {
                     target.send_if_modified(|target| {
                         let Work::Rest(snapshot) = &mut target.work else { return false };
-                        *snapshot = Arc::new(Snapshot { summary, failures, durable });
+                        *snapshot = Arc::new(Snapshot { summary, failures, durable, edge_port_advice: None });
                         true
                     });
                 }

@@ -46,7 +46,13 @@ pub(super) fn ready(before: Option<&RegistryStatus>, situation: &Situation) -> C
         return not_read_yet(before, snapshot);
     }
     let mut finding = running(snapshot);
-    for more in advisories(situation, snapshot) {
+    let mut more = advisories(situation, snapshot);
+    let counts = &snapshot.summary.counts;
+    // The last one: it is not about registrations. Before there are any, something else is to do.
+    if finding.truth == ConditionStatus::True && counts.registered + counts.at_risk > 0 {
+        more.extend(snapshot.edge_port_advice.as_deref().map(str::to_owned));
+    }
+    for more in more {
         finding.message.push_str("; ");
         finding.message.push_str(&more);
     }

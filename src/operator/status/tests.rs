@@ -46,7 +46,7 @@ pub(super) fn snapshot(counts: Counts) -> Snapshot {
         next_expiry_ms: Some(NOW + 42_500),
         ..Summary::default()
     };
-    Snapshot { summary, failures: FailureSummary::default(), durable: true }
+    Snapshot { summary, durable: true, ..Snapshot::default() }
 }
 
 /// Nothing was read or tried yet.

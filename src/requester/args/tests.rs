@@ -34,6 +34,24 @@ fn defaults_and_flags() {
 }
 
 #[test]
+fn the_trace_is_another_action_and_goes_with_no_flag_of_serving() {
+    assert!(!parse(&[]).unwrap().trace && parse(&["--trace"]).unwrap().trace);
+    let args = parse(&["trace", "--user", "alice", "--registrar", "sip.example.com", "--follow"]).unwrap();
+    let Some(RequesterAction::Trace(trace)) = args.action else { panic!("{args:?}") };
+    assert_eq!((trace.user.as_deref(), trace.follow), (Some("alice"), true));
+    assert_eq!(trace.url, "http://127.0.0.1:8080");
+    assert!(parse(&["--mode", "proxied", "trace"]).is_err());
+}
+
+#[tokio::test]
+async fn within_another_program_there_is_no_trace() {
+    for flags in ["--trace", "trace"] {
+        let refused = prepare(flags, "127.0.0.1:0".parse().unwrap()).await.unwrap_err();
+        assert!(refused.contains("as a process of its own"), "{refused}");
+    }
+}
+
+#[test]
 fn an_address_to_listen_on_is_read_as_people_write_it() {
     for (text, read) in [
         ("0.0.0.0:51909", "0.0.0.0:51909"),

@@ -44,7 +44,7 @@ fn parsed(objects: &Objects) -> RequesterArgs {
     let args = container(objects)["args"].as_array().unwrap();
     let args = args.iter().map(|argument| argument.as_str().unwrap());
     match Cli::try_parse_from(["routr-registry"].into_iter().chain(args)) {
-        Ok(Cli { command: Command::Requester(args), .. }) => args,
+        Ok(Cli { command: Command::Requester(args), .. }) => *args,
         other => panic!("{other:?}"),
     }
 }

@@ -28,11 +28,14 @@ fn flags() -> BTreeMap<String, (String, String, Option<String>)> {
     let requester = command.find_subcommand("requester").unwrap();
     let row = |arg: &Arg| {
         let long = arg.get_long().filter(|long| !["help", "version"].contains(long))?;
-        let value = arg.get_value_names().unwrap_or_default().join(" ");
+        // A switch has a name of its value, too, and takes none.
+        let value = if arg.get_action().takes_values() { arg.get_value_names() } else { None };
+        let value = value.unwrap_or_default().join(" ");
         let variable = arg.get_env().map(|name| name.to_str().unwrap().to_owned()).unwrap_or_default();
         let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_str().unwrap()).collect();
         let default = (!default.is_empty()).then(|| default.join(","));
-        Some((long.to_owned(), (format!("--{long} {value}"), variable, default)))
+        let flag = format!("--{long} {value}").trim_end().to_owned();
+        Some((long.to_owned(), (flag, variable, default)))
     };
     requester.get_arguments().filter_map(row).collect()
 }

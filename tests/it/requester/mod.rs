@@ -7,3 +7,4 @@ mod drop_in;
 mod reaching;
 mod readme;
 mod refreshes;
+mod traced;

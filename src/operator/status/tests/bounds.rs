@@ -155,7 +155,10 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 edge_ports_down: downs,
                 ..Summary::default()
             };
-            Snapshot { summary, failures: FailureSummary { worst, by_reason }, durable }
+            let failures = FailureSummary { worst, by_reason };
+            // As long as the configuration makes it.
+            let edge_port_advice = durable.then(|| "x".repeat(250).into());
+            Snapshot { summary, failures, durable, edge_port_advice }
         },
     )
 }

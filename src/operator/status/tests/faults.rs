@@ -334,6 +334,33 @@ fn ready_mentions_what_else_is_wrong() {
 }
 
 #[test]
+fn w1_an_edge_port_that_providers_can_hardly_reach_is_named_where_trunks_are_registered() {
+    const ADVICE: &str = "Contact names the EdgePort 10.0.0.1, a private address: if providers cannot reach it, set \
+                          spec.edgePorts[0].publicAddress";
+    let ready = |counts, advice: Option<&str>, change: fn(&mut Summary)| {
+        let now = Snapshot { edge_port_advice: advice.map(Into::into), ..with(snapshot(counts), change) };
+        message(&status(None, &running(now)), reasons::READY)
+    };
+    let as_it_is: fn(&mut Summary) = |_| ();
+    let well = counts(3, 0, 0, 0, 0);
+    assert_eq!(ready(well, Some(ADVICE), as_it_is), format!("all 3 trunks are registered; {ADVICE}"));
+    assert_eq!(ready(well, None, as_it_is), "all 3 trunks are registered");
+    let at_risk = "3 of 3 trunks are registered, but the last refresh failed";
+    assert_eq!(ready(counts(0, 3, 0, 0, 0), Some(ADVICE), as_it_is), format!("{at_risk}; {ADVICE}"));
+    // The last one: the end may be cut.
+    let more = ready(well, Some(ADVICE), |summary| summary.removals_pending_confirmation = 1);
+    assert!(more.ends_with(&format!(" before they are deregistered; {ADVICE}")), "{more}");
+    for (counts, change) in [
+        (counts(0, 0, 0, 0, 0), as_it_is),
+        (counts(2, 0, 1, 0, 0), as_it_is),
+        (counts(2, 0, 0, 0, 1), as_it_is),
+        (well, |summary: &mut Summary| summary.requester = broken(DependencyFailure::Unreachable, "no")),
+    ] {
+        assert_eq!(ready(counts, Some(ADVICE), change), ready(counts, None, change), "{counts:?}");
+    }
+}
+
+#[test]
 fn what_is_left_and_until_when_is_said_of_a_deletion_and_a_suspension() {
     let mut left = snapshot(Counts { deregistering: 7, ..Counts::default() });
     left.summary.requester = broken(DependencyFailure::Unreachable, "no");
