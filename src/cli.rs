@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::{demo::DemoArgs, devstack::field::command::DevstackArgs};
 
 use crate::{
-    client::{RefreshArgs, TrunksArgs},
+    client::{RefreshArgs, TrunksArgs, WhyArgs},
     operator::OperatorArgs,
     requester::RequesterArgs,
     standalone::RunArgs,
@@ -47,6 +47,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Show the trunks of a running registry, unhealthy ones first
     Trunks(TrunksArgs),
+    /// Explain one trunk of a running registry: what is wrong, since when, why, what happens next
+    Why(WhyArgs),
     /// Register one trunk of a running registry now
     Refresh(RefreshArgs),
     /// See it run: sample trunks and everything that they need, on loopback

@@ -94,7 +94,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             #[cfg(not(feature = "demo"))]
             Command::Demo(_) | Command::Devstack(_) => {}
             // Nothing of the others needs an orderly end.
-            Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) | Command::Crd => {}
+            Command::Check(_) | Command::Trunks(_) | Command::Refresh(_) | Command::Why(_) | Command::Crd => {
+            }
         }
         match cli.command {
             Command::Run(args) => standalone::run(args, shutdown).await?,
@@ -106,6 +107,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Command::Trunks(args) => client::trunks(args).await?,
             Command::Refresh(args) => client::refresh(args).await?,
+            Command::Why(args) => {
+                let well = client::why(args).await?;
+                return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
             #[cfg(feature = "demo")]
             Command::Devstack(args) => devstack::run(args, shutdown).await?,
             #[cfg(feature = "demo")]

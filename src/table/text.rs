@@ -60,6 +60,11 @@ pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String>
     lines
 }
 
+/// Returns what is wrong with the Requester, and what follows.
+pub(super) fn requester(summary: &Summary, now_ms: u64) -> String {
+    format!("Requester: {}; nothing can be registered", trouble_with(&summary.requester, now_ms))
+}
+
 fn totals(summary: &Summary, now: u64) -> String {
     match (states(&summary.counts), summary.last_sync_ms) {
         (Some(states), _) => {
