@@ -48,6 +48,9 @@ pub enum Command {
     /// Show the trunks of a running registry, unhealthy ones first
     Trunks(TrunksArgs),
     /// Explain one trunk of a running registry: what is wrong, since when, why, what happens next
+    ///
+    /// The exit code is 0 where the trunk is registered, failed over or not; 1 where it is at risk, failing,
+    /// invalid or pending, and where the service cannot be asked or knows no such trunk.
     Why(WhyArgs),
     /// Register one trunk of a running registry now
     Refresh(RefreshArgs),

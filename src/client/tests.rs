@@ -442,7 +442,10 @@ async fn why_explains_one_trunk_by_ref_or_name() {
     assert!(well && text.starts_with("North (a/b c?d) is registered\n"), "{text}");
     for name in ["t-2", "South"] {
         let (text, well) = why_of(&ports, &[name]).await.unwrap();
-        assert!(!well && text.starts_with("South (t-2) is failing: not registered, since "), "{text}");
+        assert!(
+            !well && text.starts_with("South (t-2) is failing: not registered, for 3 m, since "),
+            "{text}"
+        );
     }
     assert_eq!(
         why_of(&ports, &["Twin"]).await.unwrap_err().to_string(),

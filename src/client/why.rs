@@ -8,9 +8,7 @@ use super::{ClientError, ServiceArgs, quiet_pipe};
 use crate::table::{self, Clock, Terminal};
 use routr_registration::registration::state::TrunkState;
 
-/// Explain one trunk: what is wrong, since when, why, what happens next, and what happened before
-///
-/// Exits with 0 where the trunk is registered, with 1 where it is not, or at risk, or where the service cannot be asked.
+/// Explain one trunk of a running registry.
 #[derive(Args, Clone, Debug)]
 pub struct WhyArgs {
     /// Ref of the trunk, or its name if only one trunk has it
@@ -22,8 +20,8 @@ pub struct WhyArgs {
     /// Show times in UTC only, not in local time beside it
     #[arg(long)]
     pub utc: bool,
-    /// Output: text for people, or the JSON of the private port
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    /// Output: text, or json as the private port has it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub output: WhyOutput,
 }
 

@@ -10,13 +10,16 @@ use routr_registration::{
     },
     registration::state::TrunkState,
 };
-use routr_types::text::{count, duration, one_line as clean};
+use routr_types::text::{duration, one_line as clean};
 
+mod advice;
 mod clock;
 #[cfg(test)]
 mod tests;
 
 pub use clock::Clock;
+
+use advice::advice;
 
 /// Width of the labels `Why`, `Where`, `Next` and of the gap behind them, in columns.
 const LABEL_WIDTH: u16 = 7;
@@ -44,9 +47,11 @@ pub fn why(
         let pad = usize::from(LABEL_WIDTH);
         rows.map(|(n, row)| format!("{:pad$}{row}", if n == 0 { label } else { "" })).collect::<Vec<_>>()
     };
-    for reason in reasons(detail, clock) {
-        lines.extend(labelled("Why", &reason));
-    }
+    lines.extend(reasons(detail, clock).iter().flat_map(|reason| labelled("Why", reason)));
+    let failure = detail.trunk.failure.as_ref();
+    lines.extend(
+        failure.and_then(|failure| advice(&failure.reason)).iter().flat_map(|todo| labelled("Do", todo)),
+    );
     lines.extend(place(detail, clock).iter().flat_map(|place| labelled("Where", place)));
     lines.extend(labelled("Next", &next(detail, clock)));
     for note in around(&detail.trunk, summary, detail.now_ms) {
@@ -107,9 +112,9 @@ fn headline(detail: &TrunkDetail, clock: &Clock) -> String {
     };
     let since = since(detail).map_or_else(String::new, |since| {
         format!(
-            ", since {} ({})",
-            clock.moment(since, detail.now_ms),
-            duration(detail.now_ms.saturating_sub(since))
+            ", for {}, since {}",
+            duration(detail.now_ms.saturating_sub(since)),
+            clock.moment(since, detail.now_ms)
         )
     });
     let suspended = match (detail.suspended, detail.stands_by) {
@@ -140,7 +145,8 @@ fn reasons(detail: &TrunkDetail, clock: &Clock) -> Vec<String> {
     if trunk.failure.is_some() {
         let rounds = match trunk.failures {
             0 => String::new(),
-            failed => format!(" ({} failed in a row)", count(failed.into(), "round")),
+            1 => " (1 round failed)".to_owned(),
+            failed => format!(" ({failed} rounds in a row failed)"),
         };
         reasons.push(format!("{}{rounds}", text::reason(trunk, now)));
     }
@@ -299,18 +305,17 @@ fn wide(detail: &TrunkDetail, clock: &Clock, width: Option<u16>, colour: bool) -
     lines_of(&mut table)
 }
 
-/// Times and the kind of each entry on a line; under it, indented, where and what came of it.
+/// Times and the kind of each entry on a line; under it, indented, where and what came of it, but for changes
+/// of state.
 fn narrow(detail: &TrunkDetail, clock: &Clock, width: u16, colour: bool) -> Vec<String> {
     let mut table = new_table(Some(width), colour);
     let times = clock.headers(detail.now_ms);
     table.set_header(times.iter().map(String::as_str).chain(["WHAT"]).map(|header| heading(header, colour)));
     for entry in &detail.history {
         let mut cells = clock.columns(entry.last_ms);
-        let (registrar, edge_port) = target(&entry.event);
         cells.push(match &entry.event {
-            HistoryEvent::Attempt(_) => format!("{}: {registrar} through {edge_port}", what(&entry.event)),
-            HistoryEvent::State { from, to, .. } if from == to => what(&entry.event).to_owned(),
-            HistoryEvent::State { .. } | HistoryEvent::Wait { .. } => outcome_in_line(entry, clock),
+            HistoryEvent::State { from, to, .. } if from != to => outcome(entry, clock),
+            event => what(event).to_owned(),
         });
         table.add_row(cells);
     }
@@ -318,7 +323,7 @@ fn narrow(detail: &TrunkDetail, clock: &Clock, width: u16, colour: bool) -> Vec<
     // A row of several lines belongs together: only its last one is followed by the outcome.
     let first_column = times.first().map_or(0, String::len);
     let mut lines: Vec<String> = rows.first().cloned().into_iter().collect();
-    let mut entries = detail.history.iter().peekable();
+    let mut entries = detail.history.iter();
     let mut rows = rows.into_iter().skip(1).peekable();
     while let Some(row) = rows.next() {
         lines.push(row);
@@ -326,14 +331,18 @@ fn narrow(detail: &TrunkDetail, clock: &Clock, width: u16, colour: bool) -> Vec<
             rows.peek().is_some_and(|next| next.chars().take(first_column).all(char::is_whitespace));
         if !goes_on
             && let Some(entry) = entries.next()
-            && matches!(entry.event, HistoryEvent::Attempt(_))
+            && !matches!(entry.event, HistoryEvent::State { .. })
         {
-            lines.extend(wrapped(&outcome(entry, clock), INDENT, Some(width)));
+            let said = match (&entry.event, outcome(entry, clock)) {
+                (HistoryEvent::Attempt(attempt), said) => format!(
+                    "{} through EdgePort {}: {said}",
+                    clean(&attempt.registrar),
+                    clean(&attempt.edge_port)
+                ),
+                (_, said) => said,
+            };
+            lines.extend(wrapped(&said, INDENT, Some(width)));
         }
     }
     lines
-}
-
-fn outcome_in_line(entry: &HistoryEntry, clock: &Clock) -> String {
-    format!("{} {}", what(&entry.event), outcome(entry, clock))
 }

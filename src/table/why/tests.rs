@@ -54,8 +54,9 @@ fn text(detail: &TrunkDetail, summary: &Summary, clock: &Clock, width: Option<u1
 fn the_first_lines_say_what_is_wrong_since_when_why_and_what_happens_next() {
     assert_eq!(
         text(&locked(), &Summary::default(), &berlin(), None),
-        "South (t-2) is failing: not registered, since 08:57:00 (07:57:00 UTC) (3 m)\n\
-         Why    CredentialsRejected (403) for 3 m: the registrar responded with 403 Forbidden (3 rounds failed in a row)\n\
+        "South (t-2) is failing: not registered, for 3 m, since 08:57:00 (07:57:00 UTC)\n\
+         Why    CredentialsRejected (403) for 3 m: the registrar responded with 403 Forbidden (3 rounds in a row failed)\n\
+         Do     correct the trunk's Credentials; a change is tried immediately\n\
          Where  the next attempt goes to sip.example:5060/UDP through EdgePort edge.example:5060 (its preferred target)\n\
          Next   retry in 42 s, at 09:00:42 (08:00:42 UTC)\n\
          \n\
@@ -85,11 +86,11 @@ fn no_line_is_wider_than_the_terminal_and_nothing_is_lost() {
 fn utc_alone_is_one_column_and_another_day_has_its_date() {
     let mut detail = locked();
     let utc = text(&detail, &Summary::default(), &Clock::utc(), None);
-    assert!(utc.contains("since 07:57:00 UTC (3 m)") && utc.contains("TIME (UTC)  WHAT"), "{utc}");
+    assert!(utc.contains(", for 3 m, since 07:57:00 UTC\n") && utc.contains("TIME (UTC)  WHAT"), "{utc}");
     assert!(!utc.contains("CET"), "{utc}");
     detail.history[0].last_ms = NOW - 86_400_000;
     let dated = text(&detail, &Summary::default(), &berlin(), None);
-    assert!(dated.contains("since 2027-01-14 09:00:00 (08:00:00 UTC) (1 d)"), "{dated}");
+    assert!(dated.contains(", for 1 d, since 2027-01-14 09:00:00 (08:00:00 UTC)\n"), "{dated}");
     assert!(dated.contains("2027-01-15 08:59:00  2027-01-15 07:59:00  tried preferred"), "{dated}");
     let zulu = Clock::in_zone(TimeZone::UTC);
     assert!(text(&locked(), &Summary::default(), &zulu, None).contains("TIME (UTC)  WHAT"));
@@ -176,7 +177,9 @@ fn failed_over_is_told_from_the_preferred_target_with_its_reason() {
         once(30, HistoryEvent::Attempt(HistoryAttempt { probe: true, ..refused() })),
     ];
     let shown = text(&detail(over, history), &Summary::default(), &Clock::utc(), None);
-    assert!(shown.starts_with("North (t-1) is registered, but failed over, since 07:50:01 UTC (9 m 59 s)\n"));
+    assert!(
+        shown.starts_with("North (t-1) is registered, but failed over, for 9 m 59 s, since 07:50:01 UTC\n")
+    );
     assert!(
         shown.contains(
             "Why    the preferred target, sip.example:5060/UDP through EdgePort edge.example:5060, failed at \

@@ -69,12 +69,13 @@ async fn why_prints_the_truth_about_each_trouble() {
     let (code, locked) = ended(stage.client(&["why", "Trunk locked", "--utc"])).await;
     let shown = words(&locked);
     assert!(
-        code == Some(1) && locked.starts_with("Trunk locked (locked) is failing: not registered, since "),
+        code == Some(1) && locked.starts_with("Trunk locked (locked) is failing: not registered, for "),
         "{locked}"
     );
     for part in [
         "Why CredentialsRejected (40",
         "check username and password",
+        "Do correct the trunk's Credentials",
         "Next retry in ",
         "TIME (UTC) WHAT TARGET EDGEPORT OUTCOME",
         "tried preferred 127.0.0.1:",
@@ -89,11 +90,11 @@ async fn why_prints_the_truth_about_each_trouble() {
     let shown = words(&moves);
     assert_eq!(code, Some(0), "its binding is elsewhere, but it has one: {moves}");
     for part in [
-        "Trunk moves (moves) is registered, but failed over, since ",
+        "Trunk moves (moves) is registered, but failed over, for ",
         "Why the preferred target, 127.0.0.1:",
         "/TCP through EdgePort 10.0.0.1:5060, failed at ",
         "(failed over, not its preferred target); the binding expires in ",
-        "Next probe the preferred registrar in ",
+        "state - - failing -> registered, failed over",
         "tried preferred 127.0.0.1:",
         "tried another 127.0.0.1:",
     ] {
@@ -105,7 +106,7 @@ async fn why_prints_the_truth_about_each_trouble() {
     let shown = words(&text);
     assert_eq!(code, Some(1));
     for part in
-        ["is failing: not registered, since ", "Why Timeout", &format!("tried preferred {target} 10.0.0.1")]
+        ["is failing: not registered, for ", "Why Timeout", &format!("tried preferred {target} 10.0.0.1")]
     {
         assert!(shown.contains(part), "{part} in:\n{text}");
     }
