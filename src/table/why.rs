@@ -219,7 +219,10 @@ fn around(trunk: &TrunkView, summary: &Summary, now: u64) -> Vec<String> {
     if summary.requester.ok == Some(false) {
         notes.push(text::requester(summary, now));
     }
-    let down = summary.down.iter().filter(|down| [&trunk.registrar, &trunk.edge_port].contains(&&down.name));
+    // A registrar that is down is so by any transport.
+    let registrar = trunk.registrar.rsplit_once('/').map_or("", |(registrar, _)| registrar);
+    let used = [&*trunk.registrar, registrar, &*trunk.edge_port];
+    let down = summary.down.iter().filter(|down| used.contains(&&*down.name));
     notes.extend(down.map(|down| {
         let what = if down.is_edge_port() { "EdgePort" } else { "registrar" };
         format!("{what} {}", outages::down(down, now))

@@ -108,12 +108,11 @@ fn suspended_is_shown_as_suspended_and_waiting_as_waiting() {
     assert!(shown.contains("\nNext   nothing is sent while another process acts"), "{shown}");
 
     let mut waiting = locked();
-    waiting.trunk.next = "waiting for registrar sip.example:5060/UDP, which is down".to_owned();
+    waiting.trunk.next = "waiting for registrar sip.example:5060, which is down".to_owned();
     waiting.trunk.next_at_ms = Some(NOW);
-    waiting.history.push(once(
-        5,
-        HistoryEvent::Wait { waited_for: "registrar sip.example:5060/UDP, which is down".into() },
-    ));
+    waiting
+        .history
+        .push(once(5, HistoryEvent::Wait { waited_for: "registrar sip.example:5060, which is down".into() }));
     let down = |what: &str, name: &str| Down {
         what: what.to_owned(),
         name: name.to_owned(),
@@ -121,15 +120,12 @@ fn suspended_is_shown_as_suspended_and_waiting_as_waiting() {
         message: "no response".to_owned(),
     };
     let summary = Summary {
-        down: vec![down("registrar", "sip.example:5060/UDP"), down("registrar", "another:5060/UDP")],
+        down: vec![down("registrar", "sip.example:5060"), down("registrar", "another:5060")],
         ..Summary::default()
     };
     let shown = text(&waiting, &summary, &Clock::utc(), None);
-    assert!(
-        shown.contains("\nNext   waiting for registrar sip.example:5060/UDP, which is down\n"),
-        "{shown}"
-    );
-    assert!(shown.contains("\nAlso   registrar sip.example:5060/UDP: down for 2 m: no response; one trunk"));
+    assert!(shown.contains("\nNext   waiting for registrar sip.example:5060, which is down\n"), "{shown}");
+    assert!(shown.contains("\nAlso   registrar sip.example:5060: down for 2 m: no response; one trunk"));
     assert!(!shown.contains("another:5060"), "no business of this trunk");
     assert!(
         shown.contains("waited           -                     -                  for registrar sip"),

@@ -75,7 +75,7 @@ pub enum HistoryEvent {
     Attempt(HistoryAttempt),
     /// The next attempt was due, and waited.
     Wait {
-        /// Name of what it waited for: `registrar sip.example:5060/UDP, which is down`.
+        /// Name of what it waited for: `registrar sip.example:5060, which is down`.
         waited_for: Box<str>,
     },
 }

@@ -88,7 +88,8 @@ impl Engine {
         if change.is_none() && !kept {
             return;
         }
-        let outage = entry.blocked().then(|| self.paths().outage(entry, now.at)).flatten();
+        // Also before its own time, which does not count any more.
+        let outage = entry.queued().then(|| self.paths().outage(entry, now.at)).flatten();
         let waited_for = outage.map(|outage| outage.waited_for().into());
         let histories = &mut self.slots.histories;
         if let Some((from, to)) = change {

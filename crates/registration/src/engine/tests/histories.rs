@@ -84,7 +84,8 @@ fn what_a_trunk_waits_for_is_named() {
             _ => false,
         })
     };
-    assert!((0..8).any(|n| waits(&format!("t{n}"))));
+    let waiting: Vec<usize> = (0..8).filter(|n| waits(&format!("t{n}"))).collect();
+    assert_eq!(waiting, (0..8).collect::<Vec<_>>());
     sim.engine.pause(true);
     assert!(detail(&sim, "t0").suspended);
 }
