@@ -323,15 +323,13 @@ fn narrow(detail: &TrunkDetail, clock: &Clock, width: u16, colour: bool) -> Vec<
         table.add_row(cells);
     }
     let rows = lines_of(&mut table);
-    // A row of several lines belongs together: only its last one is followed by the outcome.
-    let first_column = times.first().map_or(0, String::len);
+    // A row of several lines, whose time is on the first, belongs together: the outcome follows the last one.
     let mut lines: Vec<String> = rows.first().cloned().into_iter().collect();
     let mut entries = detail.history.iter();
     let mut rows = rows.into_iter().skip(1).peekable();
     while let Some(row) = rows.next() {
         lines.push(row);
-        let goes_on =
-            rows.peek().is_some_and(|next| next.chars().take(first_column).all(char::is_whitespace));
+        let goes_on = rows.peek().is_some_and(|next| next.starts_with(' '));
         if !goes_on
             && let Some(entry) = entries.next()
             && !matches!(entry.event, HistoryEvent::State { .. })
