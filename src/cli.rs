@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::{demo::DemoArgs, devstack::field::command::DevstackArgs};
 
 use crate::{
-    client::{RefreshArgs, TrunksArgs},
+    client::{RefreshArgs, TrunksArgs, WhyArgs},
     operator::OperatorArgs,
     requester::RequesterArgs,
     standalone::RunArgs,
@@ -47,6 +47,11 @@ pub enum Command {
     Check(CheckArgs),
     /// Show the trunks of a running registry, unhealthy ones first
     Trunks(TrunksArgs),
+    /// Explain one trunk of a running registry: what is wrong, since when, why, what happens next
+    ///
+    /// The exit code is 0 where the trunk is registered, failed over or not; 1 where it is at risk, failing,
+    /// invalid or pending, and where the service cannot be asked or knows no such trunk.
+    Why(WhyArgs),
     /// Register one trunk of a running registry now
     Refresh(RefreshArgs),
     /// See it run: sample trunks and everything that they need, on loopback

@@ -1,4 +1,4 @@
-//! The command line's side of the private port: `routr-registry trunks` and `routr-registry refresh`.
+//! The command line's side of the private port: `routr-registry trunks`, `refresh` and `why`.
 
 use std::{
     io::{self, Write},
@@ -15,11 +15,13 @@ use routr_registration::{engine::view::Filter, registration::state::TrunkState};
 
 mod api;
 mod watch;
+mod why;
 
 #[cfg(test)]
 mod tests;
 
 use api::{Api, Listing, TrunkList};
+pub use why::{WhyArgs, why};
 
 /// Most trunks in a table unless `--limit` says otherwise: a person no longer reads more.
 const TABLE_LIMIT: usize = 1000;
@@ -261,21 +263,8 @@ async fn print_json(args: &TrunksArgs, out: &mut impl Write) -> Result<(), Clien
 
 async fn print_refresh(args: &RefreshArgs, out: &mut impl Write) -> Result<(), ClientError> {
     let api = args.service.api();
-    let name = &args.reference;
-    let (reference, answer) = match api.refresh(name).await {
-        Err(unknown @ ClientError::Refused { status: 404, .. }) => {
-            let mut refs = api.refs_named(name).await?;
-            match (refs.len(), refs.pop()) {
-                (1, Some(reference)) => api.refresh(&reference).await.map(|answer| (reference, answer))?,
-                (0, _) | (_, None) => return Err(unknown),
-                (_, Some(last)) => {
-                    refs.push(last);
-                    return Err(ClientError::Ambiguous { name: name.clone(), refs });
-                }
-            }
-        }
-        answer => (name.clone(), answer?),
-    };
+    let (reference, answer) =
+        api.by_ref_or_name(&args.reference, async |reference| api.refresh(reference).await).await?;
     writeln!(out, "{}: {}", table::clean(&reference), table::clean(&answer.message))?;
     Ok(out.flush()?)
 }

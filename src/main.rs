@@ -111,6 +111,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Command::Trunks(args) => client::trunks(args).await?,
             Command::Refresh(args) => client::refresh(args).await?,
+            Command::Why(args) => {
+                let well = client::why(args).await?;
+                return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
             #[cfg(feature = "demo")]
             Command::Devstack(args) => devstack::run(args, shutdown).await?,
             #[cfg(feature = "demo")]

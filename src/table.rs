@@ -16,6 +16,7 @@ mod outages;
 mod registries;
 mod screen;
 mod text;
+mod why;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use outages::down;
 pub use registries::{registry_label, registry_line, registry_lines, registry_totals, sort_registries};
 pub use screen::{Screen, Terminal};
 pub use text::{clean, duration, label};
+pub use why::{Clock, why};
 
 /// Width from which the reason has a column of its own, in columns. Below, it stands on lines under its
 /// trunk.

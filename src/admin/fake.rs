@@ -24,8 +24,11 @@ use crate::{
 };
 use routr_leader_election::LeadershipStatus;
 use routr_registration::{
-    engine::view::{
-        DeregistrationReport, FailureSummary, Filter, Page, Refresh, Summary, TrunkFailure, TrunkView,
+    engine::{
+        history::{HistoryEntry, TrunkDetail},
+        view::{
+            DeregistrationReport, FailureSummary, Filter, Page, Refresh, Summary, TrunkFailure, TrunkView,
+        },
     },
     registration::state::TrunkState,
 };
@@ -50,6 +53,8 @@ impl Environment for Still {
 pub(crate) struct FakeState {
     pub trunks: Vec<TrunkView>,
     pub summary: Summary,
+    /// History of each trunk.
+    pub history: Vec<HistoryEntry>,
     pub refreshed: Vec<String>,
     pub lists: usize,
 }
@@ -122,6 +127,17 @@ fn answer(command: Command, world: &mut FakeState) {
         Command::DeregisterAll { respond_to, .. } => drop(respond_to.send(DeregistrationReport::default())),
         Command::Get { reference, respond_to } => {
             drop(respond_to.send(world.trunks.iter().find(|t| t.reference == reference).cloned()));
+        }
+        Command::Detail { reference, respond_to } => {
+            let trunk = world.trunks.iter().find(|t| t.reference == reference).cloned();
+            drop(respond_to.send(trunk.map(|trunk| TrunkDetail {
+                trunk,
+                now_ms: NOW,
+                suspended: world.summary.paused,
+                stands_by: false,
+                history: world.history.clone(),
+                history_omitted: 0,
+            })));
         }
         Command::Refresh { reference, respond_to } => {
             let trunk = world.trunks.iter().find(|t| t.reference == reference);

@@ -21,7 +21,10 @@ use crate::{
     runtime::handle::EngineHandle,
 };
 use routr_leader_election::LeadershipStatus;
-use routr_registration::engine::view::{Page, Refresh, TrunkView};
+use routr_registration::engine::{
+    history::TrunkDetail,
+    view::{Page, Refresh},
+};
 
 const PATHS: &str =
     "/registries, /summary, /registrations, /registrations/{ref} or POST /registrations/{ref}/refresh";
@@ -115,9 +118,9 @@ async fn one(
     State(state): State<AdminState>,
     Path(reference): Path<String>,
     query: Parameters<OnlyRegistry>,
-) -> Result<Json<TrunkView>, ErrorResponse> {
+) -> Result<Json<TrunkDetail>, ErrorResponse> {
     let engine = select(&state, query?.registry.as_deref())?;
-    let trunk = state.ask(engine.get(reference.clone())).await?;
+    let trunk = state.ask(engine.detail(reference.clone())).await?;
     trunk.map(Json).ok_or_else(|| no_such_trunk(&reference))
 }
 

@@ -19,7 +19,10 @@ use crate::{
     table,
 };
 use routr_registration::{
-    engine::view::{Filter, Page, TrunkView},
+    engine::{
+        history::TrunkDetail,
+        view::{Filter, Page, TrunkView},
+    },
     registration::state::TrunkState,
 };
 
@@ -103,6 +106,33 @@ impl Api {
     pub(super) async fn refresh(&self, reference: &str) -> Result<RefreshResponse, ClientError> {
         let segment = utf8_percent_encode(reference, UNRESERVED);
         self.send(Method::POST, &format!("/registrations/{segment}/refresh"), Vec::new()).await
+    }
+
+    /// One trunk with its history.
+    pub(super) async fn detail(&self, reference: &str) -> Result<TrunkDetail, ClientError> {
+        let segment = utf8_percent_encode(reference, UNRESERVED);
+        self.get(&format!("/registrations/{segment}"), Vec::new()).await
+    }
+
+    /// Asks about the trunk with this ref, else about the only one with this name. Returns its ref, too.
+    pub(super) async fn by_ref_or_name<T>(
+        &self,
+        name: &str,
+        ask: impl AsyncFn(&str) -> Result<T, ClientError>,
+    ) -> Result<(String, T), ClientError> {
+        let unknown = match ask(name).await {
+            Err(unknown @ ClientError::Refused { status: 404, .. }) => unknown,
+            answer => return answer.map(|answer| (name.to_owned(), answer)),
+        };
+        let mut refs = self.refs_named(name).await?;
+        match (refs.len(), refs.pop()) {
+            (1, Some(reference)) => ask(&reference).await.map(|answer| (reference, answer)),
+            (0, _) | (_, None) => Err(unknown),
+            (_, Some(last)) => {
+                refs.push(last);
+                Err(ClientError::Ambiguous { name: name.to_owned(), refs })
+            }
+        }
     }
 
     /// Refs of the trunks with exactly this name.

@@ -10,6 +10,7 @@ use routr_registration::engine::view::{Down, Health, TrunkView};
 enum Cli {
     Trunks(TrunksArgs),
     Refresh(RefreshArgs),
+    Why(WhyArgs),
 }
 
 fn parse(words: &str) -> Result<Cli, clap::Error> {
@@ -418,4 +419,55 @@ async fn watching_several_registries_prints_changes_only() {
         tick(&replica.ports, &mut changes).await,
         ["berlin/main: 2 trunks: 2 registered", "rome/main: no trunks"]
     );
+}
+
+/// Returns what `why` writes, and whether the trunk is registered.
+async fn why_of(ports: &Ports, words: &[&str]) -> Result<(String, bool), ClientError> {
+    let url = ports.url();
+    let parsed = Cli::try_parse_from([&["routr-registry", "why", "--url", &url], words].concat());
+    let Ok(Cli::Why(args)) = parsed else { panic!("{words:?}") };
+    let mut well = false;
+    let clock = table::Clock::utc();
+    let text =
+        written(async |out| why::print(&args, Terminal::default(), &clock, out, &mut well).await).await?;
+    Ok((text, well))
+}
+
+#[tokio::test]
+async fn why_explains_one_trunk_by_ref_or_name() {
+    let trunks =
+        vec![trunk("a/b c?d", "North"), failing("t-2", "South"), trunk("t-3", "Twin"), trunk("t-4", "Twin")];
+    let ports = start(trunks).await;
+    let (text, well) = why_of(&ports, &["a/b c?d"]).await.unwrap();
+    assert!(well && text.starts_with("North (a/b c?d) is registered\n"), "{text}");
+    for name in ["t-2", "South"] {
+        let (text, well) = why_of(&ports, &[name]).await.unwrap();
+        assert!(
+            !well && text.starts_with("South (t-2) is failing: not registered, for 3 m, since "),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        why_of(&ports, &["Twin"]).await.unwrap_err().to_string(),
+        "2 trunks are named \"Twin\"; give the ref of one of them: t-3, t-4"
+    );
+    assert_eq!(
+        why_of(&ports, &["Nobody"]).await.unwrap_err().to_string(),
+        refresh_of(&ports, "Nobody").await.unwrap_err().to_string()
+    );
+    let (json, well) = why_of(&ports, &["South", "--output", "json"]).await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((well, &json["reference"], &json["nowMs"]), (false, &"t-2".into(), &NOW.into()));
+    ports.world.lock().unwrap().summary.paused = true;
+    let (text, _) = why_of(&ports, &["t-2"]).await.unwrap();
+    assert!(text.contains("; its registry is suspended\n"), "{text}");
+}
+
+#[tokio::test]
+async fn why_asks_the_registry_that_is_named() {
+    let replica = three().await;
+    let several = why_of(&replica.ports, &["t-9"]).await.unwrap_err().to_string();
+    assert!(several.starts_with("registry: 3 run here; name one with "), "{several}");
+    let (text, _) = why_of(&replica.ports, &["t-9", "--registry", "paris/main"]).await.unwrap();
+    assert!(text.starts_with("Sud (t-9) is failing"), "{text}");
 }

@@ -277,6 +277,9 @@ impl<S: TrunkSource, R: Requester, T: Store, O: Observer> Driver<S, R, T, O> {
                 self.lists.step(&self.engine, &self.clock);
             }
             Command::Get { reference, respond_to } => drop(respond_to.send(self.engine.get(&reference, now))),
+            Command::Detail { reference, respond_to } => {
+                drop(respond_to.send(self.engine.detail(&reference, now)));
+            }
             Command::Refresh { reference, respond_to } => {
                 let _ = respond_to.send(self.engine.refresh(&reference, now));
             }

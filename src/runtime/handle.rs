@@ -2,8 +2,9 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use routr_registration::engine::view::{
-    DeregistrationReport, FailureSummary, Filter, Page, Refresh, Summary, TrunkView,
+use routr_registration::engine::{
+    history::TrunkDetail,
+    view::{DeregistrationReport, FailureSummary, Filter, Page, Refresh, Summary, TrunkView},
 };
 
 /// Most trunks that one [`Page`] holds.
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     List { filter: Filter, after: Option<String>, limit: usize, respond_to: oneshot::Sender<Page> },
     /// See [`EngineHandle::get`].
     Get { reference: String, respond_to: oneshot::Sender<Option<TrunkView>> },
+    /// See [`EngineHandle::detail`].
+    Detail { reference: String, respond_to: oneshot::Sender<Option<TrunkDetail>> },
     /// See [`EngineHandle::refresh`].
     Refresh { reference: String, respond_to: oneshot::Sender<Refresh> },
     /// See [`EngineHandle::sync_now`].
@@ -89,6 +92,14 @@ impl EngineHandle {
     /// When the engine has stopped.
     pub async fn get(&self, reference: String) -> Result<Option<TrunkView>, EngineStopped> {
         self.ask(|respond_to| Command::Get { reference, respond_to }).await
+    }
+
+    /// One trunk with its history, by its ref; `None` where there is no such trunk.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub async fn detail(&self, reference: String) -> Result<Option<TrunkDetail>, EngineStopped> {
+        self.ask(|respond_to| Command::Detail { reference, respond_to }).await
     }
 
     /// Registers one trunk now.

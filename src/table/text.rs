@@ -60,6 +60,11 @@ pub(super) fn around(summary: &Summary, now_ms: u64, room: usize) -> Vec<String>
     lines
 }
 
+/// Returns what is wrong with the Requester, and what follows.
+pub(super) fn requester(summary: &Summary, now_ms: u64) -> String {
+    format!("Requester: {}; nothing can be registered", trouble_with(&summary.requester, now_ms))
+}
+
 fn totals(summary: &Summary, now: u64) -> String {
     match (states(&summary.counts), summary.last_sync_ms) {
         (Some(states), _) => {
@@ -134,9 +139,10 @@ pub(super) fn next(trunk: &TrunkView, now: u64) -> String {
     let what = clean(&trunk.next);
     match (trunk.next_at_ms, what.is_empty()) {
         (Some(at), true) if at > now => format!("in {}", duration(at - now)),
+        // Due now by the service's clock, which was read a moment later.
+        (Some(_), false) if what.starts_with(WAITING) => what,
         (Some(at), false) if at > now => format!("{what} in {}", duration(at - now)),
         (Some(_), true) => "now".to_owned(),
-        (Some(_), false) if what.contains("waiting") => what,
         (Some(_), false) => format!("{what} now"),
         (None, _) => or_nothing(what),
     }

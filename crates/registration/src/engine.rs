@@ -45,7 +45,7 @@
 //!    * [`Engine::poll_timeout`] last: it depends on all of the others.
 //!
 //! Its views may be read at any time: [`Engine::summary`], [`Engine::failures`],
-//! [`Engine::get`], [`Engine::scan`].
+//! [`Engine::get`], [`Engine::detail`], [`Engine::scan`].
 //!
 //! # Components
 //!
@@ -58,6 +58,7 @@
 //! | `edge_ports` | which EdgePort a trunk uses, and who probes one that is down |
 //! | `paths` | where the next attempt of a trunk goes, and what of that is down |
 //! | `concurrency`, `circuit_breaker` | how many requests may be in flight, and whether the Requester is there |
+//! | `history` | nothing: it keeps what happened to the trunks that were not simply well |
 //! | `in_flight` | which requests are under way, and which have stalled |
 //! | `call_id_conflicts` | which of several slots of one trunk may use a Call-ID |
 //! | `restored`, `restore` | what the store kept, and what it means by this process's clock |
@@ -69,6 +70,7 @@ mod circuit_breaker;
 mod commands;
 mod concurrency;
 mod edge_ports;
+pub mod history;
 mod in_flight;
 pub mod notice;
 mod outage;

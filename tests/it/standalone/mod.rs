@@ -14,6 +14,7 @@ mod secrets;
 mod signals;
 mod start;
 pub mod test_registry;
+mod why;
 
 use crate::support::wait::PATIENCE;
 use std::time::Duration;

@@ -270,14 +270,20 @@ impl Engine {
             route,
             at: flight.sent_at,
         };
-        let (outcome, effect) =
+        let failed_over = !sent.preferred_edge || trunk.order().preferred().unwrap_or_default() != index;
+        let (outcome, mut effect) =
             entry.registration.on_response(&flight.attempt, sent, answer, &plan, now, &mut self.rng);
         let abandoned = entry.registration.abandoned();
         // A removal and a probe leave no cause with their trunk.
         let said = effect.outage.as_deref();
         let said = said.or(entry.registration.cause().map(|(cause, _)| &*cause.message));
         let message = said.unwrap_or_default().to_owned();
+        // One that came too late changes nothing, and is no part of the history.
+        let counts = effect.persist && flight.attempt.purpose != Purpose::Deregister;
         let reference = (effect.dropped_tags != 0).then(|| trunk.reference().to_owned());
+        if counts {
+            self.record_attempt(flight, effect.failure.take(), failed_over, now);
+        }
         if let Some(reference) = reference {
             let tags = self.tags(effect.dropped_tags);
             let registrar = flight.uri.host.to_string();
@@ -309,6 +315,7 @@ impl Engine {
             self.drop_removal(flight.slot);
         } else {
             self.reschedule(flight.slot, now);
+            self.record_next(flight.slot, now);
         }
         (Some(outcome), message)
     }

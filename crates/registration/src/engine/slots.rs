@@ -8,6 +8,7 @@ use slab::Slab;
 
 pub(super) use self::writing::EdgePortNames;
 use super::{
+    history::Histories,
     packed_trunk::{PackedTrunk, PackedTrunkRef},
     ref_index::RefIndex,
     registrar_users::RegistrarUsers,
@@ -68,6 +69,8 @@ pub(super) struct Slots {
     redirected: BTreeSet<u32>,
     /// Slots of trunks that are not well: few of a million, and asked for every second.
     unhealthy: HashSet<u32>,
+    /// Histories of those that were not simply well.
+    pub histories: Histories,
     dirty: Vec<u32>,
     forgotten: Vec<Box<str>>,
     /// The highest CSeq number of a registration that is no more: its trunk may return before the numbers,
@@ -250,6 +253,7 @@ impl Slots {
 
     /// Takes a slot out of the index: its trunk is gone, its registration is being removed.
     pub fn mark_deregistering(&mut self, slot: u32) {
+        self.histories.remove(slot);
         let Some(entry) = self.slots.get(slot as usize) else { return };
         let reference = entry.trunk.reference();
         if self.index.remove(reference, |other| other == slot).is_some() {
@@ -275,6 +279,7 @@ impl Slots {
         self.failed_over -= u64::from(entry.failed_over);
         self.unhealthy.remove(&slot);
         self.redirected.remove(&slot);
+        self.histories.remove(slot);
         self.last_cseq = self.last_cseq.max(entry.registration.cseq());
         let reference = entry.trunk.reference();
         if self.index.remove(reference, |other| other == slot).is_some() {
@@ -335,6 +340,11 @@ impl Slot {
     /// Returns whether it is due, and waits for a registrar or an EdgePort that is down.
     pub fn blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Returns whether it holds a binding elsewhere than at its preferred URI and EdgePort.
+    pub fn failed_over(&self) -> bool {
+        self.failed_over
     }
 
     /// As it is counted.

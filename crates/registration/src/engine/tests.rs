@@ -4,6 +4,7 @@ mod call_failures;
 mod checks;
 mod concurrency;
 mod field;
+mod histories;
 mod invalid_trunks;
 mod missing_trunks;
 mod operator_commands;

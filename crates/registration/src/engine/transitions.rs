@@ -18,6 +18,7 @@ impl Engine {
         let redirected =
             self.slots.get(slot).is_some_and(|entry| entry.registration.redirected(now.at).is_some());
         self.slots.set_redirected(slot, redirected);
+        self.record_change(slot, change, moved, now);
         let Some(entry) = self.slots.get(slot).filter(|_| self.transitions.len() < MAX_TRANSITIONS) else {
             return;
         };

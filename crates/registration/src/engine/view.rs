@@ -260,7 +260,7 @@ impl Counts {
 pub struct Down {
     /// `registrar` or `edgePort`.
     pub what: String,
-    /// `host:port/TRANSPORT` of a registrar, `host:port` of an EdgePort.
+    /// Its `host:port`.
     pub name: String,
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: u64,

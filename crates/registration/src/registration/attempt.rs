@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::{
     classify::RouteHealth,
-    outcome::Reason,
+    outcome::{Failure, Reason},
     redirect_policy::RedirectPolicy,
     time::Moment,
     uri::{EdgePortRank, UriIndex, UriRank, UriSet},
@@ -180,4 +180,6 @@ pub struct Effects {
     /// Failure in plain words, where it may be an outage of what others need as well: whatever the
     /// request was for.
     pub outage: Option<Box<str>>,
+    /// Failure of the attempt, whatever it was for; `None` where it succeeded.
+    pub failure: Option<Failure>,
 }

@@ -91,6 +91,7 @@ impl Registration {
             self.record_nothing_granted(answer, &outcome, sent, now);
         }
         let mut effect = Effects { persist: true, ..Effects::default() };
+        effect.failure = (!matches!(outcome, Outcome::Registered { .. })).then(|| cause.clone());
         effect.outage = outcome.is_outage().then(|| cause.message.clone());
         // What the registrar asks of everybody holds whatever the request was for.
         match outcome {
