@@ -23,8 +23,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn the_trace_shows_both_transactions_of_a_challenge_and_no_secret() {
-    let challenge =
-        "WWW-Authenticate: Digest realm=\"here\", nonce=\"n0nce-1\", qop=\"auth\", opaque=\"0paque-1\"";
+    let challenge = "WWW-Authenticate: Digest realm=\"here\", nonce=\"secret-nonce-1\", qop=\"auth\", opaque=\"0paque-1\"";
     let peer = Peer::udp(move |raw, number| match number {
         0 => vec![raw.reply("401 Unauthorized", &[challenge])],
         _ => vec![raw.ok()],
@@ -63,7 +62,7 @@ async fn the_trace_shows_both_transactions_of_a_challenge_and_no_secret() {
     let requests = peer.requests();
     let digest = |part| requests[1].auth("Authorization", part).unwrap();
     for secret in [
-        "n0nce-1".to_owned(),
+        "secret-nonce-1".to_owned(),
         "0paque-1".to_owned(),
         PASSWORD.to_owned(),
         digest("response"),

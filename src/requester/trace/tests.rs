@@ -38,33 +38,33 @@ fn alice(more: &str) -> Request {
 #[test]
 fn no_secret_gets_into_the_trace_and_what_a_person_needs_does() {
     let secrets = [
-        "n0nce",
-        "cn0nce",
+        "secret-nonce",
+        "secret-cnonce",
         "re5ponse",
         "0paque",
         "swordfish",
         "Z2F0ZXdheQ==",
         "hunter22",
         "t0ken",
-        "next0nce",
+        "secret-next",
         "rsp4uth",
     ];
     let sent = alice(
-        "Authorization: Digest username=\"alice-auth\", realm=\"r\", nonce=\"n0nce\", uri=\"sip:registrar.test\", \
-         response=\"re5ponse\", algorithm=MD5, cnonce=\"cn0nce\", nc=00000001, qop=auth, opaque=\"0paque\", \
+        "Authorization: Digest username=\"alice-auth\", realm=\"r\", nonce=\"secret-nonce\", uri=\"sip:registrar.test\", \
+         response=\"re5ponse\", algorithm=MD5, cnonce=\"secret-cnonce\", nc=00000001, qop=auth, opaque=\"0paque\", \
          unknown=\"swordfish\"\nProxy-Authorization: Basic Z2F0ZXdheQ==\nX-Gateway-Auth: Z2F0ZXdheQ==\nContact: \
          <sip:alice:hunter22@edge.test>\nP-Media-Authorization: t0ken\nX-Api-Key: t0ken\nUser-Agent: it uses t0ken",
     );
     let received = response(
-        "WWW-Authenticate: Digest realm=\"r\", nonce=\"n0nce\", opaque=\"0paque\", stale=true\nWWW-Authenticate: Bearer \
-         t0ken\nAuthentication-Info: nextnonce=\"next0nce\", rspauth=\"rsp4uth\", qop=auth\nWarning: 399 x \"swordfish \
+        "WWW-Authenticate: Digest realm=\"r\", nonce=\"secret-nonce\", opaque=\"0paque\", stale=true\nWWW-Authenticate: Bearer \
+         t0ken\nAuthentication-Info: nextnonce=\"secret-next\", rspauth=\"rsp4uth\", qop=auth\nWarning: 399 x \"swordfish \
          re5ponse Z2F0ZXdheQ==\"\nServer: Kamailio",
     );
     let trace = Trace::default();
     let mut recorder = Recorder::new(Some(&trace), || vec!["swordfish"]);
     recorder.sent(&sent, &destination("registrar.test"));
     recorder.ended::<&str>(&sent, &destination("registrar.test"), Ok(&received));
-    recorder.ended(&sent, &destination("registrar.test"), Err("broke after swordfish and n0nce"));
+    recorder.ended(&sent, &destination("registrar.test"), Err("broke after swordfish and secret-nonce"));
     let (messages, newest) = trace.after(0, &Condition::default());
     assert_eq!((messages.len(), newest), (3, 3));
     for message in &messages {
