@@ -17,7 +17,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -73,7 +77,15 @@ pub struct AdminState {
     findings: Arc<dyn Fn() -> Vec<Finding> + Send + Sync>,
     connections: Option<Arc<dyn Fn() -> Connections + Send + Sync>>,
     stuck_for: Arc<dyn Fn() -> Option<Duration> + Send + Sync>,
+    /// Unhealthy trunks by reason, and when the engines were asked for them.
+    failures: Arc<Mutex<Option<(Instant, FailuresByReason)>>>,
 }
+
+/// Registries with the number of their unhealthy trunks by reason.
+type FailuresByReason = Vec<(RegistryName, BTreeMap<String, u64>)>;
+
+/// Time for which the number of unhealthy trunks by reason is not counted again.
+const FAILURES_PERIOD: Duration = Duration::from_secs(1);
 
 /// One registry, as it is found at one moment.
 #[derive(Debug)]
@@ -99,6 +111,7 @@ impl AdminState {
             findings: Arc::new(Vec::new),
             connections: None,
             stuck_for: Arc::new(|| None),
+            failures: Arc::default(),
         }
     }
 
@@ -174,9 +187,22 @@ impl AdminState {
         join_all(self.directory.all().into_iter().map(ask)).await.into_iter().flatten().collect()
     }
 
-    /// Asks those registries that have unhealthy trunks for their number by reason, at the same time. One
-    /// that says nothing in time is left out.
-    async fn failures(&self, reports: &[EngineReport]) -> Vec<(RegistryName, BTreeMap<String, u64>)> {
+    /// Returns the number of unhealthy trunks by reason of those registries that have any. An engine looks at
+    /// each of them to count: scrapes within [`FAILURES_PERIOD`] share one count, and those that come
+    /// meanwhile wait for it.
+    async fn failures(&self, reports: &[EngineReport]) -> FailuresByReason {
+        let mut known = self.failures.lock().await;
+        if let Some((_, failures)) = known.as_ref().filter(|(at, _)| at.elapsed() < FAILURES_PERIOD) {
+            return failures.clone();
+        }
+        let failures = self.count_failures(reports).await;
+        *known = Some((Instant::now(), failures.clone()));
+        failures
+    }
+
+    /// Asks those registries that have unhealthy trunks, at the same time. One that says nothing in time is
+    /// left out.
+    async fn count_failures(&self, reports: &[EngineReport]) -> FailuresByReason {
         let unhealthy = reports.iter().filter(|report| {
             let counts = report.answer.as_ref().and_then(|answer| answer.as_ref().ok()).map(|it| &it.counts);
             counts.is_some_and(|counts| counts.failing + counts.at_risk + counts.invalid > 0)

@@ -76,8 +76,9 @@ async fn ports_withstand(
     honest: impl AsyncFnMut() -> Result<(), String>,
 ) {
     let start = || ports.map(|port| Crowd::at(port, ATTACKERS, attack)).into();
-    // As many again may wait until they are thrown out.
-    withstands(process, Bounds { mib: 64, descriptors: 4 * PLACES }, start, honest).await;
+    // Of each port 32 MiB of responses may wait to be taken (`admin::connections`), and half of that goes to
+    // the connections themselves. As many again may wait until they are thrown out.
+    withstands(process, Bounds { mib: 2 * 48, descriptors: 4 * PLACES }, start, honest).await;
 }
 
 async fn answers(url: &str) -> Result<(), String> {
