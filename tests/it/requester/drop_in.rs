@@ -3,16 +3,14 @@
 use std::fs;
 
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
-use crate::field::harness::{PASSWORD, trunk};
+use super::serve_alice;
+use crate::field::harness::PASSWORD;
 use crate::support::kamailio::{Kamailio, Options, User};
 use crate::support::process::{self, Process};
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 use crate::support::{http, ports};
-use routr_registry::devstack::api::ApiServer;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -61,12 +59,7 @@ async fn probes_metrics_and_the_health_service_of_grpc() {
 async fn the_requester_runs_in_the_registrys_process() {
     let kamailio = Kamailio::start(Options::with_users([User::new("alice", PASSWORD)])).await;
     let [api_port, requester, public, private] = [(); 4].map(|()| ports::free());
-    let at = ([127, 0, 0, 1], kamailio.udp_port()).into();
-    let api = ApiServer::from_trunks(vec![trunk("alice", "alice", at, "UDP")]);
-    let listener = TcpListener::bind(("127.0.0.1", api_port)).await.unwrap();
-    let end = CancellationToken::new();
-    let _end = end.clone().drop_guard();
-    tokio::spawn(async move { api.serve(listener, end).await });
+    let _api = serve_alice(&kamailio, api_port).await;
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("registry.yaml");
     let text = |host: &str| {

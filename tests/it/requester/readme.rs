@@ -3,16 +3,14 @@
 use std::fs;
 
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::field::harness::{PASSWORD, trunk};
+use super::serve_alice;
+use crate::field::harness::PASSWORD;
 use crate::support::kamailio::{Kamailio, Options, User};
 use crate::support::process::tail;
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 use crate::support::{http, ports};
-use routr_registry::devstack::api::ApiServer;
 use routr_registry::devstack::samples::SAMPLES;
 
 const TEXT: &str = include_str!("../../../README.md");
@@ -41,12 +39,7 @@ fn start(args: &[&str], file: &str, private: u16) -> (Service, u16) {
 async fn the_file_and_the_arguments_of_one_container_register_a_trunk_at_a_kamailio() {
     let kamailio = Kamailio::start(Options::with_users([User::new("alice", PASSWORD)])).await;
     let [api_port, requester, private] = [(); 3].map(|()| ports::free());
-    let at = ([127, 0, 0, 1], kamailio.udp_port()).into();
-    let api = ApiServer::from_trunks(vec![trunk("alice", "alice", at, "UDP")]);
-    let listener = TcpListener::bind(("127.0.0.1", api_port)).await.unwrap();
-    let end = CancellationToken::new();
-    let _end = end.clone().drop_guard();
-    tokio::spawn(async move { api.serve(listener, end).await });
+    let _api = serve_alice(&kamailio, api_port).await;
 
     // The file as it stands there, with ports that are free here.
     let text = blocks("yaml")[0];

@@ -3,15 +3,14 @@
 use std::fs;
 
 use tempfile::TempDir;
-use tokio::{net::TcpListener, process::Command};
+use tokio::process::Command;
 
-use crate::field::harness::{PASSWORD, trunk};
+use super::serve_alice;
+use crate::field::harness::PASSWORD;
 use crate::support::kamailio::{Kamailio, Options, User};
 use crate::support::ports;
 use crate::support::service::Service;
 use crate::support::wait::{PATIENCE, wait_until};
-use routr_registry::devstack::api::ApiServer;
-use tokio_util::sync::CancellationToken;
 
 /// Runs `requester trace` with the environment that the Requester has, as `docker exec` does.
 async fn trace(http: &str, args: &[&str]) -> (bool, String, String) {
@@ -27,12 +26,7 @@ async fn trace(http: &str, args: &[&str]) -> (bool, String, String) {
 async fn the_last_messages_of_a_user_are_printed_without_a_secret() {
     let kamailio = Kamailio::start(Options::with_users([User::new("alice", PASSWORD)])).await;
     let [api_port, requester, http, public, private] = [(); 5].map(|()| ports::free());
-    let at = ([127, 0, 0, 1], kamailio.udp_port()).into();
-    let api = ApiServer::from_trunks(vec![trunk("alice", "alice", at, "UDP")]);
-    let listener = TcpListener::bind(("127.0.0.1", api_port)).await.unwrap();
-    let end = CancellationToken::new();
-    let _end = end.clone().drop_guard();
-    tokio::spawn(async move { api.serve(listener, end).await });
+    let _api = serve_alice(&kamailio, api_port).await;
     let [requester, http, public, private] =
         [requester, http, public, private].map(|port| format!("127.0.0.1:{port}"));
 
